@@ -1,0 +1,1 @@
+"""Firstlight: zero-touch onboarding for massive IoT."""

@@ -1,0 +1,1 @@
+"""Evidence, reference values, appraisal and result, in the terms of RATS (RFC 9334)."""

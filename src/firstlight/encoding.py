@@ -1,0 +1,344 @@
+"""Deterministic CBOR (RFC 8949 §4.2.1) and records that travel as CBOR arrays.
+
+What is not canonical is refused: :func:`decode` accepts exactly the bytes that :func:`encode` makes.
+No floats, no tags, no indefinite lengths, no duplicate keys.
+
+A :class:`Record` is a frozen dataclass whose fields, in order, are the items of a CBOR array. Every
+field states its bounds in its type (``Annotated[bytes, Size(32)]``), so parsing and checking are one
+step at the edge and the rest of the program sees values that fit::
+
+    @dataclass(frozen=True, slots=True)
+    class Offer(Record):
+        batch: Bytes16
+        tenure: Uint
+        selection: Annotated[tuple[Run, ...], Count(65536)]
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Annotated, Any, ClassVar, Self
+
+import cbor2
+
+from firstlight.errors import MalformedError
+
+UINT_MAX = 2**64 - 1
+MAX_DEPTH = 16
+DEFAULT_LIMIT = 65_536
+_FOREIGN = (cbor2.CBORError, ValueError, OverflowError, TypeError, MemoryError)
+
+
+def encode(value: object) -> bytes:
+    """Return the deterministic CBOR of ``value`` (int, bytes, str, bool, None, list, tuple, dict).
+
+    Raises :class:`MalformedError` (``unencodable``) for anything else.
+    """
+    return cbor2.dumps(_normal(value, MAX_DEPTH, "unencodable"))
+
+
+def encode_sequence(*values: object) -> bytes:
+    """Return a CBOR sequence (RFC 8742): the items one after the other."""
+    return b"".join(encode(value) for value in values)
+
+
+def decode(data: bytes, *, limit: int = DEFAULT_LIMIT, depth: int = MAX_DEPTH) -> Any:
+    """Return the one value that ``data`` is the deterministic CBOR of.
+
+    Arrays come back as lists, maps as dicts. Raises :class:`MalformedError`: ``too-large`` (over
+    ``limit`` bytes), ``not-cbor``, ``not-canonical``.
+    """
+    if len(data) > limit:
+        raise MalformedError("too-large", f"{len(data)} bytes, at most {limit}")
+    try:
+        value = cbor2.loads(data, max_depth=depth, allow_indefinite=False, allow_duplicate_keys=False)
+    except _FOREIGN as error:
+        raise MalformedError("not-cbor", str(error)) from error
+    if cbor2.dumps(_normal(value, depth, "not-canonical")) != data:
+        raise MalformedError("not-canonical", "bytes are not the deterministic encoding")
+    return value
+
+
+def decode_sequence(data: bytes, *, items: int, limit: int = DEFAULT_LIMIT, depth: int = MAX_DEPTH) -> list[Any]:
+    """Return the values of a CBOR sequence of at most ``items`` items; errors as :func:`decode`."""
+    if len(data) > limit:
+        raise MalformedError("too-large", f"{len(data)} bytes, at most {limit}")
+    stream = io.BytesIO(data)
+    values: list[Any] = []
+    while stream.tell() < len(data):
+        if len(values) == items:
+            raise MalformedError("too-many-items", f"more than {items} items in the sequence")
+        values.append(_loads(stream, depth))
+    if b"".join(cbor2.dumps(_normal(value, depth, "not-canonical")) for value in values) != data:
+        raise MalformedError("not-canonical", "bytes are not the deterministic encoding")
+    return values
+
+
+def _loads(stream: io.BytesIO, depth: int) -> Any:
+    try:
+        return cbor2.CBORDecoder(
+            stream,
+            max_depth=depth,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            read_size=1,
+        ).decode()
+    except _FOREIGN as error:
+        raise MalformedError("not-cbor", str(error)) from error
+
+
+def _normal(value: Any, depth: int, code: str) -> Any:
+    """Return ``value`` with every map in the bytewise order of its encoded keys, or raise ``code``."""
+    kind = type(value)
+    if kind is bytes or kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        if not -UINT_MAX - 1 <= value <= UINT_MAX:
+            raise MalformedError(code, "integer beyond 64 bits")
+        return value
+    if depth <= 0:
+        raise MalformedError(code, "nested too deeply")
+    if kind is list or kind is tuple:
+        return [_normal(item, depth - 1, code) for item in value]
+    if kind is dict:
+        pairs = [
+            (cbor2.dumps(_normal(key, depth - 1, code)), key, _normal(item, depth - 1, code))
+            for key, item in value.items()
+        ]
+        pairs.sort(key=lambda pair: pair[0])
+        return {key: item for _, key, item in pairs}
+    if isinstance(value, int) and isinstance(value, Enum):
+        return int(value)
+    raise MalformedError(code, f"{kind.__name__} has no place in a message")
+
+
+# --- bounds -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Length bound of a byte string: exactly ``low``, or ``low`` to ``high`` bytes."""
+
+    low: int
+    high: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Inclusive bounds of an integer."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A regular expression that a whole text string must match."""
+
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Bounds of a list's length."""
+
+    high: int
+    low: int = 0
+
+
+Bytes8 = Annotated[bytes, Size(8)]
+Bytes16 = Annotated[bytes, Size(16)]
+Bytes32 = Annotated[bytes, Size(32)]
+Bytes33 = Annotated[bytes, Size(33)]
+Bytes64 = Annotated[bytes, Size(64)]
+Uint = Annotated[int, Range(0, UINT_MAX)]
+Uint32 = Annotated[int, Range(0, 2**32 - 1)]
+Seconds = Annotated[int, Range(0, 2**40)]
+"""Unix time or a span, in whole seconds."""
+ChainId = Annotated[str, Text(r"[a-z0-9][a-z0-9.-]{0,39}")]
+Uri = Annotated[str, Text(r"[a-z][a-z0-9+.-]{1,11}://[A-Za-z0-9.\-\[\]:]{1,80}(/[A-Za-z0-9._~/-]{0,60})?")]
+
+
+# --- records ----------------------------------------------------------------------------------
+
+_Parse = Callable[[Any], Any]
+_Dump = Callable[[Any], Any]
+
+
+class Record:
+    """Base of frozen dataclasses that travel as a deterministic CBOR array of their fields."""
+
+    __slots__ = ()
+    LIMIT: ClassVar[int] = DEFAULT_LIMIT
+    """The most bytes that :meth:`decode` looks at."""
+
+    def to_cbor(self) -> list[Any]:
+        """Return the fields as a list of CBOR values."""
+        return [dump(getattr(self, name)) for name, dump, _ in _plan(type(self))]
+
+    @classmethod
+    def from_cbor(cls, value: object) -> Self:
+        """Build the record from a decoded array; :class:`MalformedError` (``wrong-shape``) if it does not fit."""
+        plan = _plan(cls)
+        if type(value) is not list or len(value) != len(plan):
+            raise _shape(cls.__name__, f"not an array of {len(plan)}")
+        arguments = []
+        for (name, _, parse), item in zip(plan, value, strict=True):
+            try:
+                arguments.append(parse(item))
+            except MalformedError as error:
+                raise MalformedError(error.code, f"{cls.__name__}.{name}: {error.detail}") from None
+        return cls(*arguments)
+
+    def encode(self) -> bytes:
+        """Return the deterministic CBOR of this record."""
+        return encode(self.to_cbor())
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Parse ``data`` strictly; raises :class:`MalformedError`."""
+        return cls.from_cbor(decode(data, limit=cls.LIMIT))
+
+
+def _shape(what: str, why: str) -> MalformedError:
+    return MalformedError("wrong-shape", f"{what}: {why}")
+
+
+_PLANS: dict[type[Record], tuple[tuple[str, _Dump, _Parse], ...]] = {}
+
+
+def _plan(cls: type[Record]) -> tuple[tuple[str, _Dump, _Parse], ...]:
+    plan = _PLANS.get(cls)
+    if plan is None:
+        plan = _PLANS[cls] = _compile(cls)
+    return plan
+
+
+def _compile(cls: type[Any]) -> tuple[tuple[str, _Dump, _Parse], ...]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return tuple((field.name, *_codec(hints[field.name])) for field in fields(cls))
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _codec(hint: Any) -> tuple[_Dump, _Parse]:
+    """Return how a value of type ``hint`` is written and how it is read."""
+    bound: Any = None
+    if typing.get_origin(hint) is Annotated:
+        hint, bound = typing.get_args(hint)[:2]
+    origin = typing.get_origin(hint)
+    if hint is bytes and isinstance(bound, Size):
+        return _same, _bytes_parser(bound)
+    if hint is int and isinstance(bound, Range):
+        return _same, _int_parser(bound)
+    if hint is str and isinstance(bound, Text):
+        return _same, _text_parser(bound)
+    if hint is bool:
+        return _same, _parse_bool
+    if origin is tuple:
+        return _tuple_codec(typing.get_args(hint), bound)
+    if origin in (types.UnionType, typing.Union):
+        return _optional_codec(typing.get_args(hint))
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return (lambda value: value.to_cbor()), hint.from_cbor
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return (lambda value: value.value), _enum_parser(hint)
+    raise TypeError(f"a record field cannot be {hint!r} with bound {bound!r}")
+
+
+def _bytes_parser(size: Size) -> _Parse:
+    low, high = size.low, size.low if size.high is None else size.high
+
+    def parse(value: Any) -> bytes:
+        if type(value) is not bytes or not low <= len(value) <= high:
+            raise _shape("byte string", f"not of {low} to {high} bytes")
+        return value
+
+    return parse
+
+
+def _int_parser(bound: Range) -> _Parse:
+    low, high = bound.low, bound.high
+
+    def parse(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise _shape("integer", f"not from {low} to {high}")
+        return value
+
+    return parse
+
+
+def _text_parser(text: Text) -> _Parse:
+    match = re.compile(text.pattern).fullmatch
+
+    def parse(value: Any) -> str:
+        if type(value) is not str or not match(value):
+            raise _shape("text", f"not {text.pattern}")
+        return value
+
+    return parse
+
+
+def _parse_bool(value: Any) -> bool:
+    if type(value) is not bool:
+        raise _shape("bool", "not true or false")
+    return value
+
+
+def _enum_parser(kind: type[Enum]) -> _Parse:
+    members = {member.value: member for member in kind}
+
+    def parse(value: Any) -> Enum:
+        if type(value) not in (int, str) or value not in members:
+            raise _shape(kind.__name__, "not one of its values")
+        return members[value]
+
+    return parse
+
+
+def _optional_codec(arguments: tuple[Any, ...]) -> tuple[_Dump, _Parse]:
+    kinds = [argument for argument in arguments if argument is not type(None)]
+    if len(kinds) != 1 or len(arguments) != 2:
+        raise TypeError(f"a record field cannot be a union of {arguments!r}")
+    dump, parse = _codec(kinds[0])
+    return (
+        lambda value: None if value is None else dump(value),
+        lambda value: None if value is None else parse(value),
+    )
+
+
+def _tuple_codec(arguments: tuple[Any, ...], bound: Any) -> tuple[_Dump, _Parse]:
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        if not isinstance(bound, Count):
+            raise TypeError("a list in a record needs a Count")
+        return _list_codec(arguments[0], bound)
+    codecs = [_codec(argument) for argument in arguments]
+
+    def parse(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or len(value) != len(codecs):
+            raise _shape("array", f"not of {len(codecs)} items")
+        return tuple(read(item) for (_, read), item in zip(codecs, value, strict=True))
+
+    return (
+        lambda value: [write(item) for (write, _), item in zip(codecs, value, strict=True)],
+        parse,
+    )
+
+
+def _list_codec(item: Any, count: Count) -> tuple[_Dump, _Parse]:
+    dump, parse_item = _codec(item)
+
+    def parse(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or not count.low <= len(value) <= count.high:
+            raise _shape("array", f"not of {count.low} to {count.high} items")
+        return tuple([parse_item(entry) for entry in value])
+
+    return (lambda value: [dump(entry) for entry in value]), parse

@@ -1,0 +1,1 @@
+"""What runs the state machine and writes blocks."""

@@ -1,0 +1,1 @@
+"""The parties: each role as services and actions over the rooms below."""

@@ -1,0 +1,1 @@
+"""Envelopes, locators, deposits and receipts: mail through somebody nobody trusts."""

@@ -1,0 +1,1 @@
+"""Subscriptions: Milenage, AKA and SUCI."""

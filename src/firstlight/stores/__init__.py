@@ -1,0 +1,1 @@
+"""Durable stores of the parties and of the gateway."""

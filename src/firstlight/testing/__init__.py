@@ -1,0 +1,1 @@
+"""Worlds, fakes and conformance suites; imported by tests only."""

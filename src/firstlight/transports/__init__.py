@@ -1,0 +1,1 @@
+"""HTTP and CoAP: they carry bytes and never decide."""
