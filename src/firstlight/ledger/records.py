@@ -26,6 +26,8 @@ from firstlight.encoding import (
 )
 
 MAX_BATCH = 2**32 - 1
+MAX_RECOVERIES = 16
+"""How often one origin can be recovered; an owner who comes near to it sells to a fresh key of his own."""
 Model = Annotated[bytes, Size(1, 32)]
 """A hardware model (EAT ``hwmodel``, RFC 9711 §4.2.4)."""
 BatchSize = Annotated[int, Range(1, MAX_BATCH)]
@@ -88,7 +90,11 @@ class Party(Record):
 
 @dataclass(frozen=True, slots=True)
 class Batch(Record):
-    """``batch/<id>``: devices made together; ``tenures`` counts the tenures so far, ``budget`` is in trie nodes."""
+    """``batch/<id>``: devices made together.
+
+    ``tenures`` counts the tenures so far, ``budget`` is what is left in trie nodes, ``grants`` counts the
+    times that a member has added to it.
+    """
 
     issuer: Bytes16
     size: BatchSize
@@ -99,6 +105,7 @@ class Batch(Record):
     reference_issuers: Annotated[tuple[Bytes16, ...], Count(8, 1)]
     budget: Uint
     tenures: Uint32
+    grants: Uint32 = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,13 @@ class Tenure(Record):
 
     Key, recovery hash, sequence, delay and ``recovered_at`` count in an origin only. ``held`` is set on an
     origin that a recovery froze together with all its tenures. ``offered_at`` and ``expiry`` are of an offer.
+
+    ``count`` is how many indices the ownership trie points at this tenure. An offer's devices are counted in
+    the offer, before and after it is accepted, so that neither ``accept`` nor the passing of time changes any
+    other record; whatever counts as tenure p are its own indices and those of its offers that do not count.
+
+    ``recovered_before`` keeps the times of the recoveries before the last one: what one recovery has undone,
+    a later one must not bring back.
     """
 
     state: TenureState
@@ -124,6 +138,7 @@ class Tenure(Record):
     accepted_at: Seconds
     recovered_at: Seconds
     held: bool
+    recovered_before: Annotated[tuple[Seconds, ...], Count(MAX_RECOVERIES - 1)] = ()
 
 
 @dataclass(frozen=True, slots=True)
