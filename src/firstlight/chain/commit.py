@@ -1,0 +1,252 @@
+"""Validators, the votes they sign and the commit that closes a block, as CometBFT v0.38 has them.
+
+Addresses do not travel: the n-th signature of a commit is the n-th validator's, whose address is the
+hash of its key. So no signature can be counted under another validator's address.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, Protocol
+
+from firstlight.chain import ed25519
+from firstlight.chain import protobuf as pb
+from firstlight.chain.block import BlockId, Header, Height, Nanoseconds, merkle
+from firstlight.encoding import Bytes32, Count, Range, Record, Size, Uint32
+from firstlight.errors import ProofError, SignatureError
+
+MAX_VALIDATORS = 256
+MAX_TOTAL_POWER = (2**63 - 1) // 8
+PRECOMMIT = 2
+
+
+class ValidatorSigner(Protocol):
+    """Holds a validator's Ed25519 key and never shows it."""
+
+    @property
+    def public(self) -> bytes:
+        """The public key (32 bytes)."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature (64 bytes) of ``message``."""
+        ...
+
+
+class Flag(IntEnum):
+    """What a validator voted for (``BlockIDFlag``)."""
+
+    ABSENT = 1
+    COMMIT = 2
+    NIL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Validator(Record):
+    """A validator's Ed25519 key and voting power."""
+
+    public: Bytes32
+    power: Annotated[int, Range(1, MAX_TOTAL_POWER)]
+
+    @property
+    def address(self) -> bytes:
+        """The validator's address (20 bytes)."""
+        return ed25519.address(self.public)
+
+    def protobuf(self) -> bytes:
+        """Return ``SimpleValidator``, the leaf of the validators hash."""
+        return pb.message(1, pb.blob(1, self.public)) + pb.integer(2, self.power)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorSet(Record):
+    """The validators of a height, by power descending and then by address."""
+
+    validators: Annotated[tuple[Validator, ...], Count(MAX_VALIDATORS, 1)]
+
+    @classmethod
+    def of(cls, validators: Sequence[Validator]) -> ValidatorSet:
+        """Return the set in its order; ``bad-validators`` as :meth:`check`."""
+        ordered = cls(tuple(sorted(validators, key=_rank)))
+        ordered.check()
+        return ordered
+
+    @property
+    def total(self) -> int:
+        """The sum of all voting power."""
+        return sum(one.power for one in self.validators)
+
+    def hash(self) -> bytes:
+        """Return the validators hash of a header."""
+        return merkle(one.protobuf() for one in self.validators)
+
+    def check(self) -> None:
+        """Raise :class:`ProofError` (``bad-validators``) unless ordered, each once, and within the power limit."""
+        ranks = [_rank(one) for one in self.validators]
+        if any(first >= second for first, second in itertools.pairwise(ranks)):
+            raise ProofError("bad-validators", "not by power and address, each once")
+        if len({one.public for one in self.validators}) != len(ranks) or self.total > MAX_TOTAL_POWER:
+            raise ProofError("bad-validators", "a key twice, or too much power")
+
+
+def _rank(validator: Validator) -> tuple[int, bytes]:
+    return -validator.power, validator.address
+
+
+@dataclass(frozen=True, slots=True)
+class CommitSig(Record):
+    """One validator's vote: for the block, for nil, or none (then without time and signature)."""
+
+    flag: Flag
+    time: Nanoseconds
+    signature: Annotated[bytes, Size(0, 64)]
+
+    def protobuf(self, address: bytes) -> bytes:
+        """Return CometBFT's ``CommitSig`` for the validator with ``address``."""
+        if self.flag is Flag.ABSENT:
+            return pb.integer(1, self.flag) + pb.message(3, pb.timestamp(None))
+        stamp = pb.message(3, pb.timestamp(self.time))
+        return pb.integer(1, self.flag) + pb.blob(2, address) + stamp + pb.blob(4, self.signature)
+
+
+ABSENT = CommitSig(Flag.ABSENT, 0, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(Record):
+    """The precommits for ``block`` at ``height`` and ``round``, one entry for each validator in order."""
+
+    height: Height
+    round: Uint32
+    block: BlockId
+    signatures: Annotated[tuple[CommitSig, ...], Count(MAX_VALIDATORS, 1)]
+
+    def hash(self, validators: ValidatorSet) -> bytes:
+        """Return the ``last_commit_hash`` of the next header."""
+        return merkle(self._entries(validators))
+
+    def protobuf(self, validators: ValidatorSet) -> bytes:
+        """Return CometBFT's ``Commit`` message."""
+        entries = b"".join(pb.message(4, entry) for entry in self._entries(validators))
+        return pb.integer(1, self.height) + pb.integer(2, self.round) + pb.message(3, self.block.protobuf()) + entries
+
+    def _entries(self, validators: ValidatorSet) -> list[bytes]:
+        pairs = zip(self.signatures, validators.validators, strict=True)
+        return [signature.protobuf(validator.address) for signature, validator in pairs]
+
+
+NO_COMMIT_HASH = merkle(())
+"""The ``last_commit_hash`` of the first header."""
+NO_COMMIT_PROTOBUF = pb.message(3, pb.message(2, b""))
+"""The empty ``Commit`` in the first block."""
+
+
+def vote_sign_bytes(
+    chain: str, *, height: int, round_: int, block: BlockId | None, time: int | None, kind: int = PRECOMMIT
+) -> bytes:
+    """Return what a validator signs: the length-delimited ``CanonicalVote`` (``types/vote.go``).
+
+    ``block`` is ``None`` in a vote for nil; ``time`` is Unix nanoseconds, ``None`` if it was never set.
+    """
+    return pb.delimited(
+        pb.integer(1, kind)
+        + pb.fixed64(2, height)
+        + pb.fixed64(3, round_)
+        + (b"" if block is None else pb.message(4, block.protobuf()))
+        + pb.message(5, pb.timestamp(time))
+        + pb.blob(6, chain.encode())
+    )
+
+
+def make_commit(
+    chain: str,
+    height: int,
+    block: BlockId,
+    validators: ValidatorSet,
+    signers: Mapping[bytes, ValidatorSigner],
+    *,
+    time: int,
+    round_: int = 0,
+) -> Commit:
+    """Return the commit that ``signers`` (by public key) sign at ``time`` (ns); the others are absent."""
+    message = vote_sign_bytes(chain, height=height, round_=round_, block=block, time=time)
+    signatures = tuple(
+        CommitSig(Flag.COMMIT, time, signers[one.public].sign(message)) if one.public in signers else ABSENT
+        for one in validators.validators
+    )
+    return Commit(height, round_, block, signatures)
+
+
+def verify_commit(chain: str, validators: ValidatorSet, header: Header, commit: Commit) -> None:
+    """Check that more than two thirds of the power of ``validators`` committed ``header``.
+
+    1. the set is in its order and each validator once (``bad-validators``);
+    2. it is the set that the header names (``validators-hash``);
+    3. header and commit are of this chain, height and block (``wrong-chain``, ``commit-height``, ``commit-block``);
+    4. one entry for each validator (``commit-size``), each well-formed (``bad-commit-entry``);
+    5. votes for the block, until they are enough: signatures verify (``commit-signature``);
+    6. their power is more than two thirds (``not-enough-power``). Votes for nil and absent ones count nothing.
+
+    Raises :class:`ProofError`.
+    """
+    validators.check()
+    if header.validators_hash != validators.hash():
+        raise ProofError("validators-hash", "not the validators that the header names")
+    check_names(chain, header, commit)
+    check_entries(validators, commit)
+    signed = tally(chain, validators, header, commit, needed=validators.total * 2 // 3)
+    if signed * 3 <= validators.total * 2:
+        raise ProofError("not-enough-power", f"{signed} of {validators.total} signed")
+
+
+def check_names(chain: str, header: Header, commit: Commit) -> None:
+    """Raise unless header and commit name the same chain, height and block."""
+    if header.chain != chain:
+        raise ProofError("wrong-chain", f"the header is of {header.chain}")
+    if commit.height != header.height:
+        raise ProofError("commit-height", f"commit {commit.height}, header {header.height}")
+    if commit.block.hash != header.hash():
+        raise ProofError("commit-block", "the commit is for another block")
+
+
+def check_entries(validators: ValidatorSet, commit: Commit) -> None:
+    """Raise unless there is one well-formed entry for each validator."""
+    if len(commit.signatures) != len(validators.validators):
+        raise ProofError("commit-size", f"{len(commit.signatures)} entries, {len(validators.validators)} validators")
+    for entry in commit.signatures:
+        absent = entry.flag is Flag.ABSENT
+        if len(entry.signature) != (0 if absent else 64) or (absent and entry.time):
+            raise ProofError("bad-commit-entry", "an absent vote with a signature, or a vote without")
+
+
+def tally(
+    chain: str,
+    validators: ValidatorSet,
+    header: Header,
+    commit: Commit,
+    *,
+    needed: int,
+    trusted: Mapping[bytes, int] | None = None,
+) -> int:
+    """Return the power behind the block, stopping as soon as it is more than ``needed``.
+
+    ``validators`` are those of the commit; with ``trusted`` (key to power) only its members count, by
+    its powers. Raises :class:`ProofError` (``commit-signature``).
+    """
+    power = 0
+    for index, (validator, entry) in enumerate(zip(validators.validators, commit.signatures, strict=True)):
+        weight = validator.power if trusted is None else trusted.get(validator.public, 0)
+        if entry.flag is not Flag.COMMIT or not weight:
+            continue
+        message = vote_sign_bytes(chain, height=header.height, round_=commit.round, block=commit.block, time=entry.time)
+        try:
+            ed25519.verify(validator.public, message, entry.signature)
+        except SignatureError:
+            raise ProofError("commit-signature", f"validator {index}'s signature does not verify") from None
+        power += weight
+        if power > needed:
+            break
+    return power
