@@ -1,0 +1,108 @@
+"""The ports of network access, for the device and for the operator that serves it.
+
+The embedded network implements both sides; an operator with hostapd, FreeRADIUS or osmo-hlr puts those
+behind the same ports. A vector leaves the authentication centre plain (RAND, AUTN, XRES, CK, IK), so
+whatever terminates EAP can use it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from firstlight.sim.aka import Vector
+from firstlight.sim.subscription import SoftSim
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A SOCKS5 forwarder (RFC 1928) with username and password (RFC 1929)."""
+
+    host: str
+    port: int
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """The proxy as a URL, credentials included, as httpx takes it."""
+        return f"socks5://{self.username}:{self.password}@{self.host}:{self.port}"
+
+
+class SimStore(Protocol):
+    """Where a device keeps its USIM."""
+
+    def load(self) -> SoftSim:
+        """Return the USIM; raises :class:`firstlight.errors.StoreError`."""
+        ...
+
+    def save(self, sim: SoftSim) -> None:
+        """Keep the USIM durably before returning; raises :class:`firstlight.errors.StoreError`."""
+        ...
+
+
+class Attachment(Protocol):
+    """A device's way into the network, open until closed or ended by the operator."""
+
+    @property
+    def session(self) -> bytes:
+        """The session's id, 16 bytes."""
+        ...
+
+    @property
+    def proxy(self) -> Proxy:
+        """Through which everything goes."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the network; a network that no longer answers is no error."""
+        ...
+
+
+class NetworkAccess(Protocol):
+    """How a device gets onto a network."""
+
+    async def attach(self, store: SimStore) -> Attachment:
+        """Authenticate both ways and return the open attachment.
+
+        Raises :class:`firstlight.errors.AccessError`: ``attach-refused``, ``attach-unreachable``,
+        ``attach-timeout``, ``attach-malformed``, ``network-not-authentic``, ``separation-missing``, ``wrong-network``,
+        ``resync-failed``; :class:`firstlight.errors.StoreError` from the store.
+        """
+        ...
+
+
+class AuthenticationCentre(Protocol):
+    """Holds the subscriptions' keys and makes vectors from them."""
+
+    async def vector(self, imsi: str) -> Vector:
+        """Return a vector whose SQN is durably used up.
+
+        Raises :class:`firstlight.errors.AccessError`: ``unknown-subscriber``, ``subscription-suspended``,
+        ``subscription-dead``.
+        """
+        ...
+
+    async def resynchronise(self, imsi: str, rand: bytes, auts: bytes) -> None:
+        """Take over the USIM's sequence number; ``bad-auts`` if AUTS is not the USIM's answer to ``rand``."""
+        ...
+
+    async def confirm(self, imsi: str, session: bytes) -> None:
+        """Record durably that a subscription was used; at its first use its predecessor dies. Raises as ``vector``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes that a session moved: from the device, and to it."""
+
+    sent: int
+    received: int
+
+
+class SessionLog(Protocol):
+    """Remembers what became of sessions."""
+
+    async def ended(self, session: bytes, traffic: Traffic) -> None:
+        """Record that a session is over."""
+        ...
