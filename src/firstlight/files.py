@@ -1,0 +1,105 @@
+"""Files that are whole or not there: atomic writes, bounded reads, private modes.
+
+What Firstlight keeps in a file is replaced, never edited: a reader sees the old bytes or the new ones,
+also after a crash in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from firstlight.errors import StoreError
+
+PRIVATE_FILE = 0o600
+PRIVATE_DIRECTORY = 0o700
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def write_atomic(path: Path, data: bytes, mode: int = PRIVATE_FILE, *, exclusive: bool = False) -> None:
+    """Replace the file at ``path`` by ``data``, durably: temporary file, fsync, rename, fsync of the directory.
+
+    With ``exclusive`` an existing file stays as it is. Raises :class:`StoreError`: ``file-exists``,
+    ``file-not-written``.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        _write_new(temporary, data, mode)
+        if exclusive:
+            os.link(temporary, path)
+            temporary.unlink()
+        else:
+            temporary.replace(path)
+        sync_directory(path.parent)
+    except FileExistsError as error:
+        raise StoreError("file-exists", f"{path} exists already") from error
+    except OSError as error:
+        raise StoreError("file-not-written", f"{path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the entries of a directory durable; :class:`OSError` if the system refuses."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_limited(path: Path, limit: int, *, private: bool = False) -> bytes:
+    """Return the bytes of a regular file of at most ``limit`` bytes.
+
+    With ``private`` a file that group or others may read or write is refused. Raises
+    :class:`StoreError`: ``file-missing``, ``file-too-large``, ``file-not-private``, ``file-not-readable``.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise StoreError("file-not-readable", f"{path} is not a regular file")
+            if private and status.st_mode & _OTHERS:
+                raise StoreError("file-not-private", f"{path} is open to others", hint=f"chmod 600 {path}")
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise StoreError("file-missing", f"there is no {path}") from error
+    except OSError as error:
+        raise StoreError("file-not-readable", f"{path}: {error.strerror or error}") from error
+    if len(data) > limit:
+        raise StoreError("file-too-large", f"{path} has more than {limit} bytes")
+    return data
+
+
+def private_directory(path: Path) -> Path:
+    """Return ``path`` as a directory that exists; what is made new is its owner's alone.
+
+    Raises :class:`StoreError` (``directory-not-made``).
+    """
+    try:
+        path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError("directory-not-made", f"{path}: {error.strerror or error}") from error
+    return path
+
+
+def remove(path: Path) -> None:
+    """Remove a file, durably; one that is not there is no error. Raises :class:`StoreError` (``file-not-removed``)."""
+    try:
+        path.unlink(missing_ok=True)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise StoreError("file-not-removed", f"{path}: {error.strerror or error}") from error
