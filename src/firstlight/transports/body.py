@@ -1,0 +1,76 @@
+"""What both ends of an HTTP leg agree on: media types, and the body of an error."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from firstlight.encoding import decode, encode
+from firstlight.errors import FirstlightError, MalformedError, TransportError
+
+CBOR = "application/cbor"
+CBOR_SEQUENCE = "application/cbor-seq"
+EDHOC = "application/edhoc+cbor-seq"
+JSON = "application/json"
+DEFAULT_BODY = 65_536
+"""Bytes of a request that a server reads unless told otherwise."""
+_CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+){0,12}")
+_LONGEST = 400
+
+
+def media_type(content_type: str) -> str:
+    """Return a content type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def is_cbor(content_type: str) -> bool:
+    """Say whether a content type is CBOR of some kind."""
+    kind = media_type(content_type)
+    return kind in {CBOR, CBOR_SEQUENCE} or kind.endswith(("+cbor", "+cbor-seq"))
+
+
+def parse_json(data: bytes, *, limit: int = DEFAULT_BODY) -> Any:
+    """Return the value of strict JSON; :class:`MalformedError`: ``too-large``, ``not-json``."""
+    if len(data) > limit:
+        raise MalformedError("too-large", f"{len(data)} bytes, at most {limit}")
+    try:
+        return json.loads(data.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedError("not-json", "the body is not JSON") from error
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(name)
+
+
+def error_body(error: FirstlightError, *, cbor: bool) -> bytes:
+    """Return {"code", "detail", "hint"} of an error in CBOR or JSON."""
+    fields = {"code": error.code, "detail": error.detail[:_LONGEST], "hint": error.hint[:_LONGEST]}
+    return encode(fields) if cbor else json.dumps(fields).encode()
+
+
+def parse_error(status: int, content_type: str, data: bytes) -> TransportError:
+    """Return what a peer's error answer says, as its own code; ``bad-response`` if it says nothing proper."""
+    try:
+        fields = decode(data) if is_cbor(content_type) else parse_json(data)
+    except MalformedError:
+        fields = None
+    if isinstance(fields, dict):
+        code, detail, hint = (fields.get(name, "") for name in ("code", "detail", "hint"))
+        if all(isinstance(one, str) for one in (code, detail, hint)) and _CODE.fullmatch(code):
+            return RemoteError(status, code, _printable(detail), hint=_printable(hint))
+    return TransportError("bad-response", f"status {status} without a proper error")
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else " " for one in text[:_LONGEST])
+
+
+class RemoteError(TransportError):
+    """A peer answered with an error of its own: ``code`` is the peer's word, to be trusted as far as the peer is."""
+
+    def __init__(self, status: int, code: str, detail: str = "", *, hint: str = "") -> None:
+        """Keep the HTTP ``status`` too."""
+        super().__init__(code, detail, hint=hint)
+        self.status = status

@@ -1,0 +1,49 @@
+"""HTTP, both ends under one name; a device imports :mod:`firstlight.transports.client` alone, which is lighter."""
+
+from __future__ import annotations
+
+from firstlight.transports.body import CBOR, CBOR_SEQUENCE, DEFAULT_BODY, EDHOC, JSON, RemoteError
+from firstlight.transports.client import HttpClient, Limits, Response, SyncClient
+from firstlight.transports.server import (
+    Endpoint,
+    application,
+    as_json,
+    cbor,
+    listening,
+    raw,
+    read_body,
+    read_cbor,
+    read_endpoint,
+    read_json,
+    read_record,
+    run,
+    serve,
+    status_of,
+)
+
+__all__ = [
+    "CBOR",
+    "CBOR_SEQUENCE",
+    "DEFAULT_BODY",
+    "EDHOC",
+    "JSON",
+    "Endpoint",
+    "HttpClient",
+    "Limits",
+    "RemoteError",
+    "Response",
+    "SyncClient",
+    "application",
+    "as_json",
+    "cbor",
+    "listening",
+    "raw",
+    "read_body",
+    "read_cbor",
+    "read_endpoint",
+    "read_json",
+    "read_record",
+    "run",
+    "serve",
+    "status_of",
+]
