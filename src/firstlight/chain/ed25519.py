@@ -6,7 +6,7 @@ import functools
 import hashlib
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from firstlight.errors import MalformedError, SignatureError
 
@@ -33,20 +33,3 @@ def verify(public: bytes, message: bytes, signature: bytes) -> None:
         _load(public).verify(signature, message)
     except InvalidSignature:
         raise SignatureError("bad-signature", "the Ed25519 signature does not verify") from None
-
-
-class KeySigner:
-    """A validator's key held in memory, made from its 32-byte seed."""
-
-    __slots__ = ("_private", "public")
-
-    def __init__(self, seed: bytes) -> None:
-        """Load the key; :class:`MalformedError` (``bad-seed``) if ``seed`` is not 32 bytes."""
-        if len(seed) != 32:
-            raise MalformedError("bad-seed", f"{len(seed)} bytes, not 32")
-        self._private = Ed25519PrivateKey.from_private_bytes(seed)
-        self.public = self._private.public_key().public_bytes_raw()
-
-    def sign(self, message: bytes) -> bytes:
-        """Return the signature (64 bytes) of ``message``."""
-        return self._private.sign(message)
