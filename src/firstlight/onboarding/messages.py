@@ -23,7 +23,6 @@ from typing import Annotated, Any, ClassVar, Protocol, Self
 from firstlight.encoding import (
     Bytes16,
     Bytes32,
-    Bytes64,
     Count,
     Range,
     Record,
@@ -36,7 +35,8 @@ from firstlight.encoding import (
     encode,
 )
 from firstlight.errors import MalformedError
-from firstlight.ledger.records import Model
+from firstlight.identity.birth import Leaf
+from firstlight.plan.claims import PlanOpening
 
 EAD_HEIGHT = 65001
 EAD_CLAIM = 65002
@@ -62,24 +62,18 @@ MAX_REQUEST = 1_024
 class Claim(Record):
     """What a device says it is and what it acted on (EAD_3).
 
-    Batch and index with the opening and path of the leaf (RFC 6962), this party's plan claim with its
-    position and path of four, then what the device acted on: ledger height, tenure number, plan revision,
-    revision of the party's record, and the newest grant that it has stored from this party under this
-    tenure's origin.
+    Batch and index with the opening of the leaf and its path (RFC 6962); the opening of this party's plan
+    claim; and what the device acted on: ledger height, tenure number, plan revision, revision of the party's
+    record, and the newest grant that it has stored from this party under this tenure's origin.
     """
 
     LIMIT: ClassVar[int] = 2_048
 
     batch: Bytes16
     index: Uint32
-    salt: Bytes16
-    identity: Bytes64
-    attestation: Bytes64
-    model: Model
+    leaf: Leaf
     path: Annotated[tuple[Bytes32, ...], Count(32)]
-    plan_claim: Annotated[bytes, Size(1, 128)]
-    plan_position: Annotated[int, Range(0, 15)]
-    plan_path: Annotated[tuple[Bytes32, ...], Count(4, 4)]
+    plan: PlanOpening
     height: Uint
     tenure: Uint32
     plan_revision: Uint
