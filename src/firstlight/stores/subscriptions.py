@@ -1,0 +1,320 @@
+"""An operator's subscriptions and sessions, in SQLite.
+
+Each method is one durable transaction. :func:`insert` alone opens none, so that a new subscription can be
+part of the transaction that grants it. One object serves many threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firstlight.errors import AccessError, StoreError
+from firstlight.sim import aka
+from firstlight.sim.subscription import Credentials, Subscription, SubscriptionStatus
+
+Watcher = Callable[[tuple[str, ...]], None]
+"""Told the IMSIs of subscriptions that just stopped being usable, by any thread, after the commit."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS subscription (
+    imsi TEXT PRIMARY KEY, k BLOB NOT NULL, opc BLOB NOT NULL, sqn INTEGER NOT NULL, status INTEGER NOT NULL,
+    slot BLOB NOT NULL, grant_id BLOB NOT NULL UNIQUE, confirmed_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS subscription_slot ON subscription (slot);
+CREATE TABLE IF NOT EXISTS session (
+    id BLOB PRIMARY KEY, imsi TEXT NOT NULL, opened_at INTEGER NOT NULL, closed_at INTEGER,
+    sent INTEGER NOT NULL DEFAULT 0, received INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS session_open ON session (imsi) WHERE closed_at IS NULL;
+"""
+_COLUMNS = "imsi, k, opc, sqn, status, slot, grant_id"
+_USABLE = (SubscriptionStatus.PENDING, SubscriptionStatus.ACTIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A successful use: of which grant, whether its first, and which subscriptions died of it."""
+
+    grant: bytes
+    first: bool
+    replaced: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session: when it was opened and closed (Unix seconds; None while open), and what it moved (bytes)."""
+
+    id: bytes
+    imsi: str
+    opened_at: int
+    closed_at: int | None
+    sent: int
+    received: int
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Create the tables where they are missing."""
+    connection.executescript(_SCHEMA)
+
+
+def insert(connection: sqlite3.Connection, subscription: Subscription) -> tuple[str, ...]:
+    """Add a pending subscription in the caller's transaction; what was pending in its slot dies.
+
+    Returns the IMSIs that died. Raises :class:`StoreError` (``imsi-taken``) if the IMSI or the grant is there already.
+    """
+    replaced = _kill(connection, "slot = ? AND status = ?", (subscription.slot, int(SubscriptionStatus.PENDING)))
+    own = subscription.credentials
+    row = (own.imsi, own.k, own.opc, subscription.sqn, int(subscription.status), subscription.slot, subscription.grant)
+    try:
+        connection.execute(f"INSERT INTO subscription ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
+    except sqlite3.IntegrityError as error:
+        raise StoreError("imsi-taken", "this IMSI or this grant has a subscription already") from error
+    return replaced
+
+
+class Subscriptions:
+    """The store. IMSIs are text, grants and slots 16 bytes, times Unix seconds."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Use a connection in autocommit mode that this object may have to itself."""
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._ended: list[str] = []
+        self._watchers: list[Watcher] = []
+
+    @classmethod
+    def open(cls, path: Path) -> Subscriptions:
+        """Open or create the database at ``path``; :class:`StoreError` (``database-unusable``)."""
+        with _wrapped():
+            path.touch(mode=0o600)
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            create(connection)
+        return cls(connection)
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._connection.close()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell ``watcher`` from now on which subscriptions stop being usable."""
+        self._watchers.append(watcher)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold a transaction; what is called inside by this thread joins it, each call on its own rolled back or kept.
+
+        Raises :class:`StoreError` (``database-unusable``).
+        """
+        with self._lock:
+            outermost, known, name = self._depth == 0, len(self._ended), f"s{self._depth}"
+            with _wrapped():
+                self._connection.execute("BEGIN IMMEDIATE" if outermost else f"SAVEPOINT {name}")
+                self._depth += 1
+                try:
+                    yield self._connection
+                    self._connection.execute("COMMIT" if outermost else f"RELEASE {name}")
+                except BaseException:
+                    del self._ended[known:]
+                    self._undo(None if outermost else name)
+                    raise
+                finally:
+                    self._depth -= 1
+            ended = tuple(self._ended) if outermost else ()
+            if outermost:
+                self._ended.clear()
+        if ended:
+            for watcher in self._watchers:
+                watcher(ended)
+
+    def _undo(self, savepoint: str | None) -> None:
+        if savepoint is not None:
+            self._connection.execute(f"ROLLBACK TO {savepoint}")
+            self._connection.execute(f"RELEASE {savepoint}")
+        elif self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    # --- subscriptions ----------------------------------------------------------------------------
+
+    def add(self, subscription: Subscription) -> None:
+        """Add a pending subscription; see :func:`insert`."""
+        with self.transaction() as connection:
+            self._ended += insert(connection, subscription)
+
+    def get(self, imsi: str) -> Subscription | None:
+        """Return the subscription of an IMSI."""
+        return self._one("imsi = ?", imsi)
+
+    def by_grant(self, grant: bytes) -> Subscription | None:
+        """Return the subscription of a grant."""
+        return self._one("grant_id = ?", grant)
+
+    def confirmed_at(self, grant: bytes) -> int | None:
+        """Return when a grant was first used successfully; None if never."""
+        rows = self._query("SELECT confirmed_at FROM subscription WHERE grant_id = ?", (grant,))
+        return rows[0][0] if rows else None
+
+    def allocate(self, imsi: str) -> Subscription:
+        """Use up the next SQN and return the subscription with it.
+
+        Raises :class:`AccessError`: ``unknown-subscriber``, ``subscription-suspended``, ``subscription-dead``,
+        ``sqn-exhausted``.
+        """
+        with self.transaction() as connection:
+            found = self._usable(imsi)
+            try:
+                sqn = aka.next_sqn(found.sqn)
+            except OverflowError as error:
+                raise AccessError("sqn-exhausted", str(error)) from error
+            connection.execute("UPDATE subscription SET sqn = ? WHERE imsi = ?", (sqn, imsi))
+            return Subscription(found.credentials, sqn, found.status, found.slot, found.grant)
+
+    def resynchronise(self, imsi: str, rand: bytes, auts: bytes) -> None:
+        """Go on from where the USIM stands; errors as :meth:`allocate`, and ``bad-auts``."""
+        with self.transaction() as connection:
+            found = self._usable(imsi)
+            own = found.credentials
+            sqn_ms = aka.open_auts(own.k, own.opc, rand, auts)
+            sqn = aka.resynchronise(found.sqn, sqn_ms)
+            connection.execute("UPDATE subscription SET sqn = ? WHERE imsi = ?", (sqn, imsi))
+
+    def confirm(self, imsi: str, session: bytes, now: int) -> Confirmation:
+        """Record a successful use and its session; at the first use all others of the slot die. Errors: `allocate`."""
+        with self.transaction() as connection:
+            found = self._usable(imsi)
+            first = found.status is SubscriptionStatus.PENDING
+            replaced: tuple[str, ...] = ()
+            if first:
+                connection.execute(
+                    "UPDATE subscription SET status = ?, confirmed_at = ? WHERE imsi = ?",
+                    (int(SubscriptionStatus.ACTIVE), now, imsi),
+                )
+                replaced = self._end("slot = ? AND imsi != ?", (found.slot, imsi))
+            connection.execute("UPDATE session SET closed_at = ? WHERE imsi = ? AND closed_at IS NULL", (now, imsi))
+            connection.execute("INSERT INTO session (id, imsi, opened_at) VALUES (?, ?, ?)", (session, imsi, now))
+            return Confirmation(found.grant, first, replaced)
+
+    def suspend(self, grant: bytes) -> None:
+        """Switch a grant's subscription off; nothing happens to a dead one."""
+        with self.transaction() as connection:
+            where, arguments = "grant_id = ? AND status IN (?, ?)", (grant, *map(int, _USABLE))
+            self._ended += _set_status(connection, SubscriptionStatus.SUSPENDED, where, arguments)
+
+    def resume(self, grant: bytes) -> None:
+        """Switch a suspended subscription on again."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE subscription SET status = CASE WHEN confirmed_at IS NULL THEN ? ELSE ? END "
+                "WHERE grant_id = ? AND status = ?",
+                (*map(int, _USABLE), grant, int(SubscriptionStatus.SUSPENDED)),
+            )
+
+    def end(self, grant: bytes) -> None:
+        """End a grant's subscription for good."""
+        with self.transaction():
+            self._end("grant_id = ?", (grant,))
+
+    def end_slot(self, slot: bytes) -> None:
+        """End all subscriptions of a slot for good."""
+        with self.transaction():
+            self._end("slot = ?", (slot,))
+
+    def counts(self) -> dict[SubscriptionStatus, int]:
+        """Return how many subscriptions stand where."""
+        rows = self._query("SELECT status, count(*) FROM subscription GROUP BY status", ())
+        return dict.fromkeys(SubscriptionStatus, 0) | {SubscriptionStatus(status): count for status, count in rows}
+
+    def confirmed(self) -> int:
+        """Return how many slots have had a subscription that was used successfully."""
+        rows = self._query("SELECT count(DISTINCT slot) FROM subscription WHERE confirmed_at IS NOT NULL", ())
+        return int(rows[0][0])
+
+    def unusable(self, imsis: Iterable[str]) -> set[str]:
+        """Return those of ``imsis`` that may not be attached now."""
+        rows = self._query("SELECT imsi FROM subscription WHERE status IN (?, ?)", tuple(map(int, _USABLE)))
+        return set(imsis) - {imsi for (imsi,) in rows}
+
+    def version(self) -> tuple[int, int]:
+        """Return a pair that changes whenever anybody, in this process or another, changes the database."""
+        with self._lock:
+            return int(self._query("PRAGMA data_version", ())[0][0]), self._connection.total_changes
+
+    # --- sessions ---------------------------------------------------------------------------------
+
+    def session_ended(self, session: bytes, sent: int, received: int, now: int) -> None:
+        """Record the end of a session, and what it moved."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE session SET closed_at = coalesce(closed_at, ?), sent = ?, received = ? WHERE id = ?",
+                (now, sent, received, session),
+            )
+
+    def close_sessions(self, now: int) -> None:
+        """Close all sessions: after a restart none is live."""
+        with self.transaction() as connection:
+            connection.execute("UPDATE session SET closed_at = ? WHERE closed_at IS NULL", (now,))
+
+    def sessions(self, imsi: str) -> list[SessionRecord]:
+        """Return the sessions of an IMSI, the oldest first."""
+        query = "SELECT id, imsi, opened_at, closed_at, sent, received FROM session WHERE imsi = ? ORDER BY opened_at"
+        return [SessionRecord(*row) for row in self._query(query, (imsi,))]
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _query(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        with self._lock, _wrapped():
+            return self._connection.execute(query, arguments).fetchall()
+
+    def _one(self, where: str, argument: object) -> Subscription | None:
+        rows = self._query(f"SELECT {_COLUMNS} FROM subscription WHERE {where}", (argument,))  # noqa: S608
+        return _subscription(rows[0]) if rows else None
+
+    def _usable(self, imsi: str) -> Subscription:
+        found = self.get(imsi)
+        if found is None:
+            raise AccessError("unknown-subscriber", "there is no such subscription")
+        if found.status is SubscriptionStatus.SUSPENDED:
+            raise AccessError("subscription-suspended", "the subscription is switched off")
+        if found.status is SubscriptionStatus.DEAD:
+            raise AccessError("subscription-dead", "the subscription has ended")
+        return found
+
+    def _end(self, where: str, arguments: tuple[object, ...]) -> tuple[str, ...]:
+        ended = _kill(self._connection, where, arguments)
+        self._ended += ended
+        return ended
+
+
+def _kill(connection: sqlite3.Connection, where: str, arguments: tuple[object, ...]) -> tuple[str, ...]:
+    dead = SubscriptionStatus.DEAD
+    return _set_status(connection, dead, f"{where} AND status != ?", (*arguments, int(dead)))
+
+
+def _set_status(
+    connection: sqlite3.Connection, status: SubscriptionStatus, where: str, arguments: tuple[object, ...]
+) -> tuple[str, ...]:
+    """Set the status of all rows that fit, and return their IMSIs."""
+    query = f"UPDATE subscription SET status = ? WHERE {where} RETURNING imsi"  # noqa: S608
+    return tuple(imsi for (imsi,) in connection.execute(query, (int(status), *arguments)).fetchall())
+
+
+def _subscription(row: tuple[Any, ...]) -> Subscription:
+    imsi, k, opc, sqn, status, slot, grant = row
+    return Subscription(Credentials(imsi, k, opc), sqn, SubscriptionStatus(status), slot, grant)
+
+
+@contextlib.contextmanager
+def _wrapped() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError("database-unusable", str(error)) from error
