@@ -72,7 +72,7 @@ class Tree:
         if len(leaf_hashes) % WIDTH:
             raise MalformedError("wrong-shape", f"{len(leaf_hashes)} bytes are not whole hashes")
         tree = cls(())
-        tree._levels = _levels(bytes(leaf_hashes))  # noqa: SLF001
+        tree._levels = _levels(bytes(leaf_hashes))
         tree.size = len(leaf_hashes) // WIDTH
         return tree
 
