@@ -16,6 +16,7 @@ Exporter labels (RFC 9528 §4.2.1, private range): 32768 for K, 32769 for OPc.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, ClassVar, Protocol, Self
@@ -34,8 +35,9 @@ from firstlight.encoding import (
     Uri,
     encode,
 )
-from firstlight.errors import MalformedError
+from firstlight.errors import ExchangeError, MalformedError
 from firstlight.identity.birth import Leaf
+from firstlight.onboarding.edhoc.keys import Ead
 from firstlight.plan.claims import PlanOpening
 
 EAD_HEIGHT = 65001
@@ -183,6 +185,27 @@ class Head(Record):
     LIMIT: ClassVar[int] = 16
 
     height: Uint
+
+
+def collect(items: Sequence[Ead], known: Mapping[int, bool], *, required: Sequence[int] = ()) -> dict[int, bytes]:
+    """Return the values of the EAD items with ``known`` labels (label to whether it is critical).
+
+    Unknown items are passed over unless they are critical. Raises :class:`firstlight.errors.ExchangeError`:
+    ``unknown-critical-ead``; :class:`MalformedError` (``bad-ead``) for a known item that is doubled, empty or of
+    the wrong criticality, or a ``required`` one that is missing.
+    """
+    found: dict[int, bytes] = {}
+    for item in items:
+        if item.label not in known:
+            if item.critical:
+                raise ExchangeError("unknown-critical-ead", f"label {item.label}")
+            continue
+        if item.label in found or not item.value or item.critical is not known[item.label]:
+            raise MalformedError("bad-ead", f"label {item.label} is doubled, empty or of the wrong criticality")
+        found[item.label] = item.value
+    if not set(required) <= set(found):
+        raise MalformedError("bad-ead", "an item is missing")
+    return found
 
 
 class Exporter(Protocol):
