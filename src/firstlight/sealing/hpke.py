@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hpke as library
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -30,6 +31,7 @@ _SUITE_ID = b"HPKE\x00\x10\x00\x01\x00\x01"
 _BASE = b"\x00"
 _CURVE = ec.SECP256R1()
 _ECDH = ec.ECDH()
+_SUITE = library.Suite(library.KEM.P256, library.KDF.HKDF_SHA256, library.AEAD.AES_128_GCM)
 
 
 def _extract(suite: bytes, salt: bytes, label: bytes, ikm: bytes) -> bytes:
@@ -101,18 +103,21 @@ def setup_receiver(enc: bytes, agreement: KeyAgreement, info: bytes) -> Context:
     return Context.schedule(_shared(dh, enc, b"\x04" + p256.coordinates(agreement.public)), info)
 
 
-def seal(recipient: bytes, plaintext: bytes, *, info: bytes, aad: bytes = b"") -> bytes:
-    """Return ``plaintext`` sealed for ``recipient`` (33 or 64 bytes), :data:`OVERHEAD` bytes longer."""
-    enc, context = setup_sender(recipient, info)
-    return enc + context.seal(plaintext, aad)
+def seal(recipient: bytes, plaintext: bytes, *, info: bytes) -> bytes:
+    """Return ``plaintext`` sealed for ``recipient`` (33 or 64 bytes), :data:`OVERHEAD` bytes longer.
+
+    It is one message of a context of its own, by the library, which takes two thirds of the time. Raises
+    :class:`MalformedError` (``bad-point``).
+    """
+    return _SUITE.encrypt(plaintext, _public(recipient), info)
 
 
-def unseal(sealed: bytes, agreement: KeyAgreement, *, info: bytes, aad: bytes = b"") -> bytes:
+def unseal(sealed: bytes, agreement: KeyAgreement, *, info: bytes) -> bytes:
     """Return what :func:`seal` sealed.
 
     Raises :class:`MalformedError` (``bad-point``) and :class:`SignatureError` (``cannot-open``).
     """
-    return setup_receiver(sealed[:ENC], agreement, info).open(sealed[ENC:], aad)
+    return setup_receiver(sealed[:ENC], agreement, info).open(sealed[ENC:])
 
 
 def _shared(dh: bytes, enc: bytes, recipient: bytes) -> bytes:

@@ -42,13 +42,23 @@ def code(error: pytest.ExceptionInfo[FirstlightError]) -> str:
 # --- HPKE ---------------------------------------------------------------------------------------
 
 
-def test_only_the_recipient_opens_and_only_with_the_same_info_and_aad() -> None:
-    sealed = hpke.seal(DEVICE.public, b"hello", info=b"i", aad=b"a")
-    assert hpke.unseal(sealed, DEVICE, info=b"i", aad=b"a") == b"hello"
+def test_only_the_recipient_opens_and_only_with_the_same_info() -> None:
+    sealed = hpke.seal(DEVICE.public, b"hello", info=b"i")
+    assert hpke.unseal(sealed, DEVICE, info=b"i") == b"hello"
     assert len(sealed) == 5 + hpke.OVERHEAD
-    for key, info, aad in ((OTHER, b"i", b"a"), (DEVICE, b"j", b"a"), (DEVICE, b"i", b"b")):
+    for data, key, info in ((sealed, OTHER, b"i"), (sealed, DEVICE, b"j"), (sealed[:-1], DEVICE, b"i")):
         with pytest.raises(FirstlightError) as error:
-            hpke.unseal(sealed, key, info=info, aad=aad)
+            hpke.unseal(data, key, info=info)
+        assert code(error) == "cannot-open"
+
+
+def test_a_context_binds_sequence_and_associated_data() -> None:
+    enc, sender = hpke.setup_sender(DEVICE.public, b"i")
+    first, second = sender.seal(b"1", b"a"), sender.seal(b"2", b"a")
+    assert [hpke.setup_receiver(enc, DEVICE, b"i").open(first, b"a")] == [b"1"]
+    for sealed, aad in ((first, b"b"), (second, b"a")):
+        with pytest.raises(FirstlightError) as error:
+            hpke.setup_receiver(enc, DEVICE, b"i").open(sealed, aad)
         assert code(error) == "cannot-open"
 
 
