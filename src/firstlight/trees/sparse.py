@@ -335,16 +335,19 @@ def _stranger_hash(stranger: Stranger, claims: Mapping[bytes, bytes | None]) -> 
 class _Fold:
     """Computes the root from places and siblings."""
 
-    __slots__ = ("_lone", "_places", "_siblings")
+    __slots__ = ("_lone", "_places", "_siblings", "_used")
 
     def __init__(self, places: list[_Place], siblings: tuple[bytes, ...]) -> None:
+        if EMPTY in siblings:
+            raise _bad("the empty subtree is written out")
         self._places = places
-        self._siblings = iter(siblings)
+        self._siblings = siblings
+        self._used = 0
         self._lone = {place.hash for place in places} | {EMPTY}
 
     def root(self) -> bytes:
         result = self._subtree(0, len(self._places), 0)
-        if next(self._siblings, None) is not None:
+        if self._used != len(self._siblings):
             raise _bad("siblings are left over")
         return result
 
@@ -358,25 +361,30 @@ class _Fold:
             shift = _DEPTH - 1 - at
             middle = bisect_left(self._places, 1, low, high, key=lambda place: place.bits >> shift & 1)
             left = self._subtree(low, middle, at + 1)
-            current = self._join(left, self._subtree(middle, high, at + 1))
+            right = self._subtree(middle, high, at + 1)
+            self._check_branch(left, right)
+            current = sha256(b"\x01" + left + right).digest()
         if at < depth:
             raise _bad("a place lies inside another")
         return self._climb(current, bits >> (_DEPTH - at), at - depth)
 
     def _climb(self, current: bytes, bits: int, levels: int) -> bytes:
-        for _ in range(levels):
-            sibling = next(self._siblings, None)
-            if sibling is None:
-                raise _bad("siblings are missing")
-            if not sibling:
-                sibling = EMPTY
-            elif len(sibling) != KEY_SIZE or sibling == EMPTY:
-                raise _bad("a sibling is not 32 bytes, or is the empty subtree in full")
-            current = self._join(sibling, current) if bits & 1 else self._join(current, sibling)
+        """Return the hash of the ancestor ``levels`` higher up; ``bits`` end in the way down to ``current``."""
+        siblings = self._siblings[self._used : self._used + levels]
+        self._used += levels
+        if len(siblings) != levels:
+            raise _bad("siblings are missing")
+        for sibling in siblings:
+            other = sibling or EMPTY
+            if len(other) != KEY_SIZE:
+                raise _bad("a sibling is not 32 bytes")
+            if not sibling or current == EMPTY:
+                self._check_branch(current, other)
+            pair = other + current if bits & 1 else current + other
+            current = sha256(b"\x01" + pair).digest()
             bits >>= 1
         return current
 
-    def _join(self, left: bytes, right: bytes) -> bytes:
-        if (left == EMPTY and right in self._lone) or (right == EMPTY and left in self._lone):
+    def _check_branch(self, one: bytes, other: bytes) -> None:
+        if (one == EMPTY and other in self._lone) or (other == EMPTY and one in self._lone):
             raise _bad("a branch with fewer than two keys")
-        return sha256(b"\x01" + left + right).digest()

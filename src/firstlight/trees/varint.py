@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 
 from firstlight.errors import MalformedError
@@ -11,10 +11,13 @@ from firstlight.errors import MalformedError
 MAX_VALUE = 2**32 - 1
 _TOKEN = re.compile(rb"[\x80-\xff]*[\x00-\x7f]")
 _MAX_BYTES = 5
+_ONE_BYTE = 0x80
 
 
-def pack(values: Iterable[int]) -> bytes:
-    """Return the integers, each 0 to 2³²-1, one after the other."""
+def pack(values: Sequence[int]) -> bytes:
+    """Return the integers, each 0 to 2³²-1 (``bad-varint``), one after the other."""
+    if values and min(values) >= 0 and max(values) < _ONE_BYTE:
+        return bytes(values)
     return b"".join([_write(value) for value in values])
 
 
@@ -25,7 +28,7 @@ def unpack(data: bytes) -> list[int]:
     """
     if data.isascii():
         return list(data)
-    if data[-1] & 0x80:
+    if data[-1] >= _ONE_BYTE:
         raise MalformedError("bad-varint", "the last integer is cut short")
     return [_read(token) for token in _TOKEN.findall(data)]
 
@@ -35,7 +38,7 @@ def _write(value: int) -> bytes:
     if not 0 <= value <= MAX_VALUE:
         raise MalformedError("bad-varint", f"{value} is not from 0 to {MAX_VALUE}")
     out = bytearray()
-    while value > 0x7F:
+    while value >= _ONE_BYTE:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from firstlight.errors import RuleError
 from firstlight.trees.ownership.nodes import NOBODY
-from firstlight.trees.ownership.pages import PAGE_BITS, PAGE_SIZE, LeafPage, Page, Place, Slot, below, make_page
+from firstlight.trees.ownership.pages import PAGE_BITS, InnerPage, LeafPage, Page, Place, Slot, below, uniform_page
 
 Span = tuple[int, int]
 """First index, and one more than the last."""
@@ -46,15 +46,15 @@ class Pass:
             return self._change_leaf(page, spans)
         whole, partial = distribute(spans, PAGE_BITS * place[0])
         changes: dict[int, Slot] = {}
-        for position in whole:
-            self._take_slot(below(place, position), page.slot(position))
-            changes[position] = self._to or NOBODY
+        for positions in whole:
+            self._take_slots(place, page, positions)
+            changes.update(dict.fromkeys(positions, self._to or NOBODY))
         for position, part in partial.items():
             changes[position] = self._change_slot(below(place, position), page.slot(position), part)
         return page if self._to is None else page.replace(changes)
 
     def _change_slot(self, place: Place, slot: Slot, spans: list[Span]) -> Slot:
-        page = make_page(place[0], [slot] * PAGE_SIZE) if isinstance(slot, int) else self._page(place, slot)
+        page = uniform_page(place[0], slot) if isinstance(slot, int) else self._page(place, slot)
         page = self.change(place, page, spans)
         if self._to is None:
             return slot
@@ -79,24 +79,30 @@ class Pass:
             self._take(old, count)
         return page if self._to is None else LeafPage(tenures)
 
-    def _take_slot(self, place: Place, slot: Slot) -> None:
-        """Count all indices under a slot, and drop its pages."""
-        if isinstance(slot, int):
-            self._take(slot, 1 << PAGE_BITS * (place[0] + 1))
-            return
-        page = self._page(place, slot)
+    def _take_slots(self, place: Place, page: InnerPage, positions: range) -> None:
+        """Count all indices under some slots of a page, and drop the pages there."""
+        span = 1 << PAGE_BITS * place[0]
+        slots = page.slots(positions)
+        for slot, count in Counter(slots).items():
+            if isinstance(slot, int):
+                self._take(slot, count * span)
+        for position, slot in zip(positions, slots, strict=True):
+            if isinstance(slot, bytes):
+                self._take_page(below(place, position), slot)
+
+    def _take_page(self, place: Place, value: bytes) -> None:
+        page = self._page(place, value)
         self.changed[place] = None
-        if isinstance(page, LeafPage):
-            for tenure, count in Counter(page.tenures).items():
-                self._take(tenure, count)
+        if isinstance(page, InnerPage):
+            self._take_slots(place, page, range(page.width))
             return
-        for position, lower in enumerate(page.slots()):
-            self._take_slot(below(place, position), lower)
+        for tenure, count in Counter(page.tenures).items():
+            self._take(tenure, count)
 
 
-def distribute(spans: list[Span], shift: int) -> tuple[list[int], dict[int, list[Span]]]:
+def distribute(spans: list[Span], shift: int) -> tuple[list[range], dict[int, list[Span]]]:
     """Return the slots of ``2**shift`` indices that spans cover whole, and the parts of others, relative to them."""
-    whole: list[int] = []
+    whole: list[range] = []
     partial: defaultdict[int, list[Span]] = defaultdict(list)
     width = 1 << shift
     for start, end in spans:
@@ -111,5 +117,6 @@ def distribute(spans: list[Span], shift: int) -> tuple[list[int], dict[int, list
         if end & (width - 1):
             partial[last].append((0, end & (width - 1)))
             last -= 1
-        whole += range(first, last + 1)
+        if first <= last:
+            whole.append(range(first, last + 1))
     return whole, partial

@@ -11,7 +11,9 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from hashlib import sha256
+from itertools import chain, compress, pairwise, repeat
+from operator import ne
 from typing import Annotated
 
 from firstlight.encoding import Record, Size
@@ -29,6 +31,7 @@ Place = tuple[int, int]
 
 _WORD = array("I").itemsize
 _GROUP = 8
+_MANY = 16
 _TYPE = "I"
 
 
@@ -61,7 +64,7 @@ class LeafPage:
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        return _encode(self.tenures)
+        return PageRecord(_pack([tenure + 1 for tenure in self.tenures]), b"").encode()
 
     @classmethod
     def decode(cls, data: bytes, width: int) -> LeafPage:
@@ -69,12 +72,10 @@ class LeafPage:
         record = PageRecord.decode(data)
         if record.hashes:
             raise MalformedError("bad-page", "pages below level 0")
-        tenures = array(_TYPE)
-        for what, length in _runs(record.runs, width):
-            if not what:
-                raise MalformedError("bad-page", "pages below level 0")
-            tenures.extend(array(_TYPE, (what - 1,)) * length)
-        return cls(tenures)
+        runs = _runs(record.runs, width)
+        if any(not what for what, _ in runs):
+            raise MalformedError("bad-page", "pages below level 0")
+        return cls(array(_TYPE, chain.from_iterable([repeat(what - 1, length) for what, length in runs])))
 
     @property
     def bits(self) -> int:
@@ -91,6 +92,17 @@ class LeafPage:
         part = self._part(prefix, length)
         return part[0] if part.count(part[0]) == len(part) else None
 
+    def covering(self, position: int) -> int | None:
+        """Return the depth, within this page, of the largest uniform node over ``position``."""
+        tenure = self.tenures[position]
+        length = self.bits
+        while length:
+            part = self._part(position >> (self.bits - length + 1), length - 1)
+            if part.count(tenure) != len(part):
+                break
+            length -= 1
+        return length
+
     def _part(self, prefix: int, length: int) -> array[int]:
         span = len(self.tenures) >> length
         return self.tenures[prefix * span : (prefix + 1) * span]
@@ -106,7 +118,7 @@ def range_hash(words: bytes, uniform: frozenset[bytes]) -> bytes:
     level = [_group_hash(words[at : at + step]) for at in range(0, len(words), step)]
     while len(level) > 1:
         level = [
-            left if left == right and left in uniform else split_hash(left, right)
+            left if left == right and left in uniform else sha256(b"\x01" + left + right).digest()
             for left, right in zip(level[::2], level[1::2], strict=True)
         ]
     return level[0]
@@ -159,9 +171,15 @@ class InnerPage:
         heap = self.heap.copy()
         tenures = self.tenures.copy()
         width = len(heap) // 2
-        dirty: Iterable[int] = [width + position for position in changes]
+        for slot in set(changes.values()):
+            _slot_hash(slot, tenures)
+        hashes = {tenure: value for value, tenure in tenures.items()}
         for position, slot in changes.items():
-            heap[width + position] = _slot_hash(slot, tenures)
+            heap[width + position] = slot if isinstance(slot, bytes) else hashes[slot]
+        if len(changes) > width // _MANY:
+            _fold(heap, range(width - 1, 0, -1), tenures)
+            return InnerPage(heap, tenures)
+        dirty: Iterable[int] = [width + position for position in changes]
         while width > 1:
             dirty = sorted({node >> 1 for node in dirty})
             _fold(heap, dirty, tenures)
@@ -183,15 +201,24 @@ class InnerPage:
         """The number of slots."""
         return len(self.heap) // 2
 
+    def covering(self, position: int) -> int | None:
+        """Return the depth, within this page, of the largest uniform node over ``position``; None if it is below."""
+        at = self.width | position
+        for length in range(self.bits + 1):
+            if self.heap[at >> (self.bits - length)] in self.tenures:
+                return length
+        return None
+
     def slot(self, position: int) -> Slot:
         """Return one slot."""
         value = self.heap[len(self.heap) // 2 + position]
         return self.tenures.get(value, value)
 
-    def slots(self) -> list[Slot]:
-        """Return all slots in order."""
+    def slots(self, positions: range) -> list[Slot]:
+        """Return neighbouring slots in order."""
         tenures = self.tenures
-        return [tenures.get(value, value) for value in self.heap[len(self.heap) // 2 :]]
+        width = self.width
+        return [tenures.get(value, value) for value in self.heap[width + positions.start : width + positions.stop]]
 
     @property
     def bits(self) -> int:
@@ -208,7 +235,9 @@ class InnerPage:
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        return _encode(self.slots())
+        slots = self.slots(range(self.width))
+        whats = [slot + 1 if isinstance(slot, int) else 0 for slot in slots]
+        return PageRecord(_pack(whats), b"".join([slot for slot in slots if isinstance(slot, bytes)])).encode()
 
     @classmethod
     def decode(cls, data: bytes, width: int) -> InnerPage:
@@ -242,6 +271,12 @@ def make_page(level: int, slots: Sequence[Slot]) -> Page:
     return InnerPage.of(slots) if level else LeafPage(array("I", [slot for slot in slots if isinstance(slot, int)]))
 
 
+@lru_cache(maxsize=64)
+def uniform_page(level: int, tenure: int) -> Page:
+    """Return a full page that is all of one tenure, as it is just before it changes."""
+    return make_page(level, [tenure] * PAGE_SIZE)
+
+
 def _slot_hash(slot: Slot, tenures: dict[bytes, int]) -> bytes:
     if isinstance(slot, bytes):
         return slot
@@ -254,20 +289,19 @@ def _fold(heap: list[bytes], nodes: Iterable[int], tenures: dict[bytes, int]) ->
     """Compute nodes of a heap from their children."""
     for node in nodes:
         left, right = heap[2 * node], heap[2 * node + 1]
-        heap[node] = left if left == right and left in tenures else split_hash(left, right)
+        heap[node] = left if left == right and left in tenures else sha256(b"\x01" + left + right).digest()
 
 
 # --- bytes ---------------------------------------------------------------------------------------
 
 
-def _encode(slots: Sequence[Slot]) -> bytes:
-    whats = [0 if isinstance(slot, bytes) else slot + 1 for slot in slots]
-    starts = [0, *(at for at in range(1, len(whats)) if whats[at] != whats[at - 1])]
-    values: list[int] = []
-    for start, end in zip(starts, [*starts[1:], len(whats)], strict=True):
-        values += (whats[start], end - start - 1)
-    hashes = b"".join([slot for slot in slots if isinstance(slot, bytes)])
-    return PageRecord(varint.pack(values), hashes).encode()
+def _pack(whats: list[int]) -> bytes:
+    """Return the runs of equal neighbours."""
+    starts = [0, *compress(range(1, len(whats)), map(ne, whats, whats[1:]))]
+    values = [0] * (2 * len(starts))
+    values[::2] = [whats[start] for start in starts]
+    values[1::2] = [end - start - 1 for start, end in pairwise([*starts, len(whats)])]
+    return varint.pack(values)
 
 
 def _runs(packed: bytes, width: int) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import xor
 from typing import Annotated, Self
 
 from firstlight.encoding import Record, Size
@@ -55,7 +56,16 @@ class Selection(_Parsed):
         """
         if isinstance(items, range) and items.step == 1:
             items = [(items.start, len(items))]
-        runs = sorted([(item, 1) if isinstance(item, int) else item for item in items])
+        runs: list[Run] = []
+        singles: list[int] = []
+        for item in items:
+            if isinstance(item, int):
+                singles.append(item)
+            else:
+                runs.append(item)
+        singles.sort()
+        runs += [(index, 1) for index in singles]
+        runs.sort()
         return cls(_pack(runs))
 
     @property
@@ -82,15 +92,10 @@ class Selection(_Parsed):
 
         This is the work that changing the owner of the selection takes, whatever the trie holds.
         """
-        total = 0
-        previous = None
-        for start, length in zip(self._starts, self._lengths, strict=True):
-            last = start + length - 1
-            total += depth + 1 if previous is None else (start ^ previous).bit_length()
-            if length > 1:
-                total += _inner_nodes(start, last)
-            previous = last
-        return total
+        lasts = [start + length - 1 for start, length in zip(self._starts, self._lengths, strict=True)]
+        apart = sum(map(int.bit_length, map(xor, self._starts[1:], lasts)))
+        wide = zip(self._starts, lasts, strict=True)
+        return depth + 1 + apart + sum([_inner_nodes(start, last) for start, last in wide if last > start])
 
 
 def _inner_nodes(start: int, last: int) -> int:
@@ -121,15 +126,19 @@ def _parse(packed: bytes) -> tuple[list[int], list[int]]:
 
 def _pack(runs: list[Run]) -> bytes:
     """Join sorted runs that touch, and write them."""
-    values: list[int] = []
-    behind = 0
+    gaps: list[int] = []
+    lengths: list[int] = []
     end = 0
     for start, length in runs:
         if start < end or length < 1:
             raise MalformedError("bad-selection", f"run ({start}, {length}) is empty, negative or overlaps")
-        if values and start == end:
-            values[-1] += length
+        if start == end and gaps:
+            lengths[-1] += length
         else:
-            values += (start - behind, length - 1)
-        behind = end = start + length
+            gaps.append(start - end)
+            lengths.append(length)
+        end = start + length
+    values = [0] * (2 * len(gaps))
+    values[::2] = gaps
+    values[1::2] = [length - 1 for length in lengths]
     return varint.pack(values)

@@ -116,9 +116,9 @@ class Trie:
         while True:
             rest = self.depth - above - page.bits
             position = index >> rest & ((1 << page.bits) - 1)
-            for length in range(page.bits + 1):
-                if page.tenure_at(position >> (page.bits - length), length) is not None:
-                    return index >> (self.depth - above - length), above + length
+            length = page.covering(position)
+            if length is not None:
+                return index >> (self.depth - above - length), above + length
             above += page.bits
             place = below(place, position)
             page = self._page(place, page.node(position, page.bits))
