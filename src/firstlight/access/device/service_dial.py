@@ -1,0 +1,117 @@
+"""A TCP connection to a service, straight or through the attached network's SOCKS5 forwarder (RFC 1928, RFC 1929)."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from dataclasses import dataclass, field
+
+from firstlight.errors import AccessError
+
+_VERSION, _CONNECT = 5, 1
+_NO_AUTHENTICATION, _PASSWORD = 0, 2
+_NOT_ALLOWED = 2
+_ADDRESS_BYTES = {1: 4, 4: 16}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A SOCKS5 forwarder and what it asks for; an empty user name means no authentication."""
+
+    host: str
+    port: int
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+async def dial(host: str, port: int, proxy: Proxy | None) -> socket.socket:
+    """Return a connected, non-blocking socket to ``host`` and ``port``.
+
+    Raises :class:`AccessError`: ``service-unreachable``, ``proxy-unreachable`` (the forwarder itself),
+    ``proxy-refused`` (it does not let this device through).
+    """
+    if proxy is None:
+        return await _open(host, port, "service-unreachable")
+    connection = await _open(proxy.host, proxy.port, "proxy-unreachable")
+    try:
+        await _negotiate(connection, proxy)
+        await _forward(connection, host, port)
+    except (OSError, EOFError) as error:
+        connection.close()
+        raise AccessError("proxy-refused", f"the forwarder closed the connection: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _open(host: str, port: int, code: str) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    try:
+        family, kind, protocol, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
+        connection = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise AccessError(code, f"{host}:{port}: {error}") from error
+    connection.setblocking(False)
+    try:
+        await loop.sock_connect(connection, address)
+    except OSError as error:
+        connection.close()
+        raise AccessError(code, f"{host}:{port}: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _negotiate(connection: socket.socket, proxy: Proxy) -> None:
+    method = _PASSWORD if proxy.username else _NO_AUTHENTICATION
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(connection, bytes([_VERSION, 1, method]))
+    if await _take(connection, 2) != bytes([_VERSION, method]):
+        raise AccessError("proxy-refused", "the forwarder wants another way of authentication")
+    if method == _PASSWORD:
+        user, password = proxy.username.encode(), proxy.password.encode()
+        if len(user) > 255 or len(password) > 255:
+            raise AccessError("proxy-refused", "user name or password is longer than SOCKS5 carries")
+        await loop.sock_sendall(connection, bytes([1, len(user)]) + user + bytes([len(password)]) + password)
+        if (await _take(connection, 2))[1] != 0:
+            raise AccessError("proxy-refused", "the forwarder does not know this device")
+
+
+async def _forward(connection: socket.socket, host: str, port: int) -> None:
+    loop = asyncio.get_running_loop()
+    request = bytes([_VERSION, _CONNECT, 0]) + _address(host) + port.to_bytes(2)
+    await loop.sock_sendall(connection, request)
+    version, reply, _, kind = await _take(connection, 4)
+    if version != _VERSION:
+        raise AccessError("proxy-refused", "the forwarder does not speak SOCKS5")
+    if reply == _NOT_ALLOWED:
+        raise AccessError("proxy-refused", "the forwarder does not allow this")
+    if reply != 0:
+        raise AccessError("service-unreachable", f"the forwarder cannot reach it (reply {reply})")
+    length = _ADDRESS_BYTES.get(kind) or (await _take(connection, 1))[0]
+    await _take(connection, length + 2)
+
+
+def _address(host: str) -> bytes:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        name = host.encode("ascii", "replace")
+        if not 0 < len(name) < 256:
+            raise AccessError("service-unreachable", "not a host name") from None
+        return bytes([3, len(name)]) + name
+    return bytes([1 if address.version == 4 else 4]) + address.packed
+
+
+async def _take(connection: socket.socket, count: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    data = b""
+    while len(data) < count:
+        piece = await loop.sock_recv(connection, count - len(data))
+        if not piece:
+            raise EOFError("closed")
+        data += piece
+    return data
