@@ -1,7 +1,7 @@
 """Deterministic CBOR (RFC 8949 §4.2.1) and records that travel as CBOR arrays.
 
 What is not canonical is refused: :func:`decode` accepts exactly the bytes that :func:`encode` makes.
-No floats, no tags, no indefinite lengths, no duplicate keys.
+No floats, no indefinite lengths, no duplicate keys; no tags but those that a caller allows by number.
 
 A :class:`Record` is a frozen dataclass whose fields, in order, are the items of a CBOR array. Every
 field states its bounds in its type (``Annotated[bytes, Size(32)]``), so parsing and checking are one
@@ -20,7 +20,7 @@ import io
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Self
@@ -35,8 +35,16 @@ DEFAULT_LIMIT = 65_536
 _FOREIGN = (cbor2.CBORError, ValueError, OverflowError, TypeError, MemoryError)
 
 
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A tagged value (RFC 8949 §3.4): the tag's number, and what it encloses."""
+
+    number: int
+    value: Any
+
+
 def encode(value: object) -> bytes:
-    """Return the deterministic CBOR of ``value`` (int, bytes, str, bool, None, list, tuple, dict).
+    """Return the deterministic CBOR of ``value`` (int, bytes, str, bool, None, list, tuple, dict, Tagged).
 
     Raises :class:`MalformedError` (``unencodable``) for anything else.
     """
@@ -48,16 +56,23 @@ def encode_sequence(*values: object) -> bytes:
     return b"".join(encode(value) for value in values)
 
 
-def decode(data: bytes, *, limit: int = DEFAULT_LIMIT, depth: int = MAX_DEPTH) -> Any:
+def decode(data: bytes, *, limit: int = DEFAULT_LIMIT, depth: int = MAX_DEPTH, tags: Iterable[int] = ()) -> Any:
     """Return the one value that ``data`` is the deterministic CBOR of.
 
-    Arrays come back as lists, maps as dicts. Raises :class:`MalformedError`: ``too-large`` (over
-    ``limit`` bytes), ``not-cbor``, ``not-canonical``.
+    Arrays come back as lists, maps as dicts, and the allowed ``tags`` as :class:`Tagged`. Raises
+    :class:`MalformedError`: ``too-large`` (over ``limit`` bytes), ``not-cbor``, ``not-canonical`` (also for any
+    other tag).
     """
     if len(data) > limit:
         raise MalformedError("too-large", f"{len(data)} bytes, at most {limit}")
     try:
-        value = cbor2.loads(data, max_depth=depth, allow_indefinite=False, allow_duplicate_keys=False)
+        value = cbor2.loads(
+            data,
+            max_depth=depth,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            semantic_decoders={number: _tagger(number) for number in tags},
+        )
     except _FOREIGN as error:
         raise MalformedError("not-cbor", str(error)) from error
     if cbor2.dumps(_normal(value, depth, "not-canonical")) != data:
@@ -78,6 +93,19 @@ def decode_sequence(data: bytes, *, items: int, limit: int = DEFAULT_LIMIT, dept
     if b"".join(cbor2.dumps(_normal(value, depth, "not-canonical")) for value in values) != data:
         raise MalformedError("not-canonical", "bytes are not the deterministic encoding")
     return values
+
+
+def _tagger(number: int) -> Callable[[Any, bool], Tagged]:
+    return lambda value, _immutable: Tagged(number, _thaw(value))
+
+
+def _thaw(value: Any) -> Any:
+    """Return ``value`` with lists and dicts for the immutable forms that come out of a tag."""
+    if isinstance(value, tuple):
+        return [_thaw(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _thaw(item) for key, item in value.items()}
+    return value
 
 
 def _loads(stream: io.BytesIO, depth: int) -> Any:
@@ -113,6 +141,8 @@ def _normal(value: Any, depth: int, code: str) -> Any:
         ]
         pairs.sort(key=lambda pair: pair[0])
         return {key: item for _, key, item in pairs}
+    if kind is Tagged:
+        return cbor2.CBORTag(value.number, _normal(value.value, depth - 1, code))
     if isinstance(value, int) and isinstance(value, Enum):
         return int(value)
     raise MalformedError(code, f"{kind.__name__} has no place in a message")
