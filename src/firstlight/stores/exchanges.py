@@ -1,0 +1,495 @@
+"""What an MNO or SP must never forget: orders and their slots, exchanges that have counted, grants, clone alarms.
+
+SQLite, write-ahead log, fully synchronous: :meth:`ExchangeStore.commit` is one durable transaction, and any number
+of processes may share the file. Implements ``onboarding.ports.OrderBook`` and ``onboarding.ports.Exchanges``.
+
+A grant is pending until its first successful use (:meth:`ExchangeStore.confirm`), which ends all earlier grants of
+the device under the same origin; a new grant ends the one that was pending. What a grant held is wiped when it
+ends; that it was given stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from firstlight.errors import StoreError
+from firstlight.onboarding.ports import (
+    Anchor,
+    Answered,
+    Entry,
+    History,
+    Known,
+    NewGrant,
+    OrderState,
+    PastGrant,
+)
+from firstlight.onboarding.token import LIFETIME_NS
+from firstlight.plan.claims import PartyKind
+from firstlight.plan.order import Order
+
+VERSION = 1
+RETENTION_NS = 5 * LIFETIME_NS
+"""How long an exchange is kept at least: longer than any token that could reopen it."""
+
+_SCHEMA = """
+CREATE TABLE batch (id BLOB PRIMARY KEY, leaves BLOB NOT NULL, size INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE placed (
+    number BLOB PRIMARY KEY, body BLOB NOT NULL, document BLOB NOT NULL, used INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE slot (
+    number BLOB NOT NULL, batch BLOB NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (number, batch, idx)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE exchange (
+    th_3 BLOB PRIMARY KEY, digest_3 BLOB NOT NULL, message_4 BLOB NOT NULL, batch BLOB NOT NULL, idx INTEGER NOT NULL,
+    opened_ns INTEGER NOT NULL, committed_ns INTEGER NOT NULL, code TEXT NOT NULL, result BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX exchange_age ON exchange (committed_ns);
+CREATE TABLE device (
+    batch BLOB NOT NULL, idx INTEGER NOT NULL, version INTEGER NOT NULL, granted_ns INTEGER NOT NULL,
+    PRIMARY KEY (batch, idx)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE alarm (
+    batch BLOB NOT NULL, idx INTEGER NOT NULL, origin INTEGER NOT NULL, raised_ns INTEGER NOT NULL,
+    cleared_ns INTEGER NOT NULL, PRIMARY KEY (batch, idx, origin)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE issued (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, batch BLOB NOT NULL, idx INTEGER NOT NULL,
+    origin INTEGER NOT NULL, number BLOB NOT NULL, kind INTEGER NOT NULL, issued_at INTEGER NOT NULL,
+    expires INTEGER NOT NULL, identifier TEXT NOT NULL UNIQUE, body BLOB NOT NULL, secret BLOB NOT NULL,
+    state INTEGER NOT NULL, confirmed_ns INTEGER
+) STRICT;
+CREATE INDEX issued_device ON issued (batch, idx, origin);
+CREATE INDEX issued_state ON issued (state);
+"""
+
+
+class GrantState(IntEnum):
+    """Where a grant stands."""
+
+    PENDING = 1
+    CONFIRMED = 2
+    ENDED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StoredGrant:
+    """A grant as it is kept; times in Unix seconds."""
+
+    id: bytes
+    batch: bytes
+    index: int
+    origin: int
+    order: bytes
+    kind: PartyKind
+    issued_at: int
+    expires: int
+    identifier: str
+    state: GrantState
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A clone alarm that stands."""
+
+    batch: bytes
+    index: int
+    origin: int
+    raised_ns: int
+
+
+GrantHook = Callable[[sqlite3.Connection, Entry, NewGrant], None]
+"""Keeps a new grant's credential in the same transaction.
+
+A :class:`StoreError` whose code ends in ``-taken`` says that its identifier is in use: the grant is made anew.
+"""
+EndWatcher = Callable[[tuple[StoredGrant, ...]], None]
+"""Told, after the commit, which grants just ended."""
+
+_GRANT = "id, batch, idx, origin, number, kind, issued_at, expires, identifier, state"
+
+
+class ExchangeStore:
+    """The store; one object serves many threads."""
+
+    def __init__(self, connection: sqlite3.Connection, *, on_grant: GrantHook | None = None) -> None:
+        """Use a connection in autocommit mode that this object has to itself, with its tables made."""
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._on_grant = on_grant
+        self._watchers: list[EndWatcher] = []
+
+    @classmethod
+    def open(cls, path: Path, *, on_grant: GrantHook | None = None) -> ExchangeStore:
+        """Open or create the database; :class:`StoreError`: ``database-unusable``, ``schema-unknown``."""
+        with _wrapped():
+            path.touch(mode=0o600)
+            connection = _connect(str(path))
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+        _create(connection)
+        return cls(connection, on_grant=on_grant)
+
+    @classmethod
+    def in_memory(cls, *, on_grant: GrantHook | None = None) -> ExchangeStore:
+        """Return a store that lives as long as the object."""
+        connection = _connect(":memory:")
+        _create(connection)
+        return cls(connection, on_grant=on_grant)
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._connection.close()
+
+    def watch(self, watcher: EndWatcher) -> None:
+        """Tell ``watcher`` from now on which grants end through this object."""
+        self._watchers.append(watcher)
+
+    # --- orders -----------------------------------------------------------------------------------
+
+    def add_order(self, order: Order, anchor: Anchor, document: bytes) -> None:
+        """Keep an accepted order with its signed ``document``, and the batch that it is for.
+
+        Does nothing if it is there already; :class:`StoreError`: ``order-differs`` (the number is another order's),
+        ``batch-differs``.
+        """
+        with self._transaction() as connection:
+            placed = connection.execute("SELECT body FROM placed WHERE number = ?", (order.number,)).fetchone()
+            if placed is not None and placed[0] != order.encode():
+                raise StoreError("order-differs", "another order has this number")
+            batch = self.anchor(order.batch)
+            if batch is not None and batch != anchor:
+                raise StoreError("batch-differs", "the batch is known with another root or size")
+            connection.execute(
+                "INSERT OR IGNORE INTO batch VALUES (?, ?, ?)", (order.batch, anchor.leaves, anchor.size)
+            )
+            row = (order.number, order.encode(), document)
+            connection.execute("INSERT OR IGNORE INTO placed VALUES (?, ?, ?, 0)", row)
+
+    def orders(self) -> tuple[OrderState, ...]:
+        """Return all orders, with how many slots of each are taken."""
+        rows = self._all("SELECT body, used FROM placed ORDER BY number")
+        return tuple(OrderState(Order.decode(body), used, held=False) for body, used in rows)
+
+    def anchor(self, batch: bytes) -> Anchor | None:
+        """Return a batch for which there is an order."""
+        row = self._one("SELECT leaves, size FROM batch WHERE id = ?", batch)
+        return None if row is None else Anchor(*row)
+
+    def order(self, number: bytes, batch: bytes, index: int) -> OrderState | None:
+        """Return an order as it stands for one device."""
+        row = self._one(
+            "SELECT body, used,"
+            " EXISTS (SELECT 1 FROM slot WHERE number = ?1 AND batch = ?2 AND idx = ?3) FROM placed WHERE number = ?1",
+            number,
+            batch,
+            index,
+        )
+        return None if row is None else OrderState(Order.decode(row[0]), row[1], bool(row[2]))
+
+    # --- exchanges --------------------------------------------------------------------------------
+
+    def known(self, th_3: bytes, batch: bytes, index: int) -> Known:
+        """Return what is known of an exchange and its device."""
+        with self._lock:
+            version, granted_ns = self._device(batch, index)
+            answered = self._one("SELECT digest_3, message_4 FROM exchange WHERE th_3 = ?", th_3)
+        return Known(None if answered is None else Answered(*answered), version, granted_ns)
+
+    def history(self, batch: bytes, index: int, origin: int) -> History:
+        """Return a device's grants under one origin."""
+        where = (batch, index, origin)
+        with self._lock:
+            grants = self._all(
+                "SELECT id, sequence, confirmed_ns FROM issued"
+                " WHERE batch = ? AND idx = ? AND origin = ? ORDER BY sequence",
+                *where,
+            )
+            alarm = self._one(
+                "SELECT raised_ns, cleared_ns FROM alarm WHERE batch = ? AND idx = ? AND origin = ?", *where
+            )
+        raised, cleared = alarm or (0, 0)
+        return History(tuple(PastGrant(*row) for row in grants), alarm=raised > 0, cleared_ns=cleared)
+
+    def commit(self, entry: Entry) -> Answered | None:
+        """Commit an exchange; see ``onboarding.ports.Exchanges``.
+
+        1. An exchange of that TH_3 that has counted is what counts; 2. the device's version is the one decided upon;
+        3. the order has room; 4. the identifier is free, in this store and to the hook; 5. all of it is written.
+        """
+        ended: tuple[StoredGrant, ...] = ()
+        try:
+            with self._transaction() as connection:
+                known = self.known(entry.th_3, entry.batch, entry.index)
+                if known.answered is not None:
+                    return known.answered
+                if known.version != entry.version:
+                    return None
+                if entry.grant is not None:
+                    if not self._take_slot(entry, entry.grant):
+                        return None
+                    ended = self._insert(entry, entry.grant)
+                self._write(connection, entry, known)
+        except _TakenError:
+            return None
+        self._tell(ended)
+        return entry.answered
+
+    def _take_slot(self, entry: Entry, grant: NewGrant) -> bool:
+        state = self.order(grant.order, entry.batch, entry.index)
+        if state is None or not state.room:
+            return False
+        if not state.held:
+            slot = (grant.order, entry.batch, entry.index)
+            self._connection.execute("INSERT INTO slot VALUES (?, ?, ?)", slot)
+            self._connection.execute("UPDATE placed SET used = used + 1 WHERE number = ?", (grant.order,))
+        return True
+
+    def _insert(self, entry: Entry, grant: NewGrant) -> tuple[StoredGrant, ...]:
+        device = (entry.batch, entry.index, grant.origin)
+        ended = self._end("batch = ? AND idx = ? AND origin = ? AND state = ?", *device, GrantState.PENDING.value)
+        row = (grant.id, *device, grant.order, int(grant.kind), grant.issued_at, grant.expires)
+        try:
+            self._connection.execute(
+                "INSERT INTO issued (id, batch, idx, origin, number, kind, issued_at, expires, identifier, body,"
+                " secret, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*row, grant.identifier, grant.body, grant.secret, GrantState.PENDING.value),
+            )
+            if self._on_grant is not None:
+                self._on_grant(self._connection, entry, grant)
+        except sqlite3.IntegrityError as error:
+            raise _TakenError("identifier-taken", str(error)) from error
+        except StoreError as error:
+            if error.code.endswith("-taken"):
+                raise _TakenError(error.code, error.detail) from error
+            raise
+        return ended
+
+    def _write(self, connection: sqlite3.Connection, entry: Entry, known: Known) -> None:
+        device = (entry.batch, entry.index)
+        connection.execute(
+            "INSERT INTO exchange VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                entry.th_3,
+                entry.answered.digest_3,
+                entry.answered.message_4,
+                *device,
+                entry.opened_ns,
+                entry.committed_ns,
+                entry.code,
+                entry.result,
+            ),
+        )
+        if entry.alarm is not None:
+            connection.execute(
+                "INSERT INTO alarm VALUES (?, ?, ?, ?, 0) ON CONFLICT DO UPDATE"
+                " SET raised_ns = CASE raised_ns WHEN 0 THEN excluded.raised_ns ELSE raised_ns END",
+                (*device, entry.alarm, entry.committed_ns),
+            )
+        if entry.grant is not None or entry.alarm is not None:
+            granted_ns = known.granted_ns if entry.grant is None else max(entry.opened_ns, known.granted_ns)
+            self._touch(*device, granted_ns)
+
+    def prune(self, now_ns: int) -> int:
+        """Forget exchanges that no token can reopen; return how many. Grants, slots and order of time stay."""
+        with self._transaction() as connection:
+            return connection.execute("DELETE FROM exchange WHERE committed_ns < ?", (now_ns - RETENTION_NS,)).rowcount
+
+    def outcomes(self) -> dict[str, int]:
+        """Return how many of the exchanges still kept ended with which code."""
+        return dict(self._all("SELECT code, count(*) FROM exchange GROUP BY code"))
+
+    def result(self, th_3: bytes) -> bytes | None:
+        """Return the appraisal's result of an exchange still kept."""
+        row = self._one("SELECT result FROM exchange WHERE th_3 = ?", th_3)
+        return None if row is None else bytes(row[0])
+
+    # --- grants -----------------------------------------------------------------------------------
+
+    def confirm(self, grant: bytes, now_ns: int) -> tuple[StoredGrant, ...]:
+        """Record a successful use; the first one ends all earlier grants of the device under this origin.
+
+        Returns the grants that ended of it. Raises :class:`StoreError`: ``grant-unknown``, ``grant-ended``.
+        """
+        with self._transaction() as connection:
+            found = self.grant(grant)
+            if found is None:
+                raise StoreError("grant-unknown", "no grant of that id")
+            if found.state is GrantState.ENDED:
+                raise StoreError("grant-ended", "the grant has ended")
+            if found.state is GrantState.CONFIRMED:
+                return ()
+            connection.execute(
+                "UPDATE issued SET state = ?, confirmed_ns = ? WHERE id = ?",
+                (GrantState.CONFIRMED.value, now_ns, grant),
+            )
+            ended = self._end(
+                "batch = ? AND idx = ? AND origin = ? AND state != ?"
+                " AND sequence < (SELECT sequence FROM issued WHERE id = ?)",
+                *(found.batch, found.index, found.origin, GrantState.ENDED.value, grant),
+            )
+        self._tell(ended)
+        return ended
+
+    def end(self, grants: Iterable[bytes]) -> tuple[StoredGrant, ...]:
+        """End grants, as when their tenure no longer counts; return those that had not ended yet."""
+        ended: list[StoredGrant] = []
+        with self._transaction():
+            for grant in grants:
+                ended += self._end("id = ? AND state != ?", grant, GrantState.ENDED.value)
+        self._tell(tuple(ended))
+        return tuple(ended)
+
+    def grant(self, grant: bytes) -> StoredGrant | None:
+        """Return a grant by its id."""
+        return _first(self._grants("id = ?", grant))
+
+    def by_identifier(self, identifier: str) -> StoredGrant | None:
+        """Return the grant of a SUPI or serial number."""
+        return _first(self._grants("identifier = ?", identifier))
+
+    def secret(self, grant: bytes) -> bytes:
+        """Return what the party keeps of a grant (empty once it has ended); :class:`StoreError` (``grant-unknown``)."""
+        row = self._one("SELECT secret FROM issued WHERE id = ?", grant)
+        if row is None:
+            raise StoreError("grant-unknown", "no grant of that id")
+        return bytes(row[0])
+
+    def grants(self, *states: GrantState) -> tuple[StoredGrant, ...]:
+        """Return all grants in any of these states."""
+        return tuple(found for state in states for found in self._grants("state = ?", state.value))
+
+    def granted_devices(self) -> int:
+        """Return how many devices have been given a grant."""
+        return int(self._all("SELECT count(*) FROM device WHERE granted_ns > 0")[0][0])
+
+    # --- clone alarms -----------------------------------------------------------------------------
+
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Return the clone alarms that stand."""
+        return tuple(
+            Alarm(*row) for row in self._all("SELECT batch, idx, origin, raised_ns FROM alarm WHERE raised_ns > 0")
+        )
+
+    def clear_alarm(self, batch: bytes, index: int, origin: int, now_ns: int) -> None:
+        """Clear a clone alarm, as the owner asks: uses confirmed until now betray nobody any more.
+
+        Raises :class:`StoreError` (``no-alarm``).
+        """
+        with self._transaction() as connection:
+            cleared = connection.execute(
+                "UPDATE alarm SET raised_ns = 0, cleared_ns = ? WHERE batch = ? AND idx = ? AND origin = ?"
+                " AND raised_ns > 0",
+                (now_ns, batch, index, origin),
+            )
+            if cleared.rowcount == 0:
+                raise StoreError("no-alarm", "no clone alarm stands for this device and origin")
+            self._touch(batch, index, self._device(batch, index)[1])
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _device(self, batch: bytes, index: int) -> tuple[int, int]:
+        row = self._one("SELECT version, granted_ns FROM device WHERE batch = ? AND idx = ?", batch, index)
+        return (0, 0) if row is None else (int(row[0]), int(row[1]))
+
+    def _touch(self, batch: bytes, index: int, granted_ns: int) -> None:
+        self._connection.execute(
+            "INSERT INTO device VALUES (?, ?, 1, ?) ON CONFLICT DO UPDATE"
+            " SET version = version + 1, granted_ns = excluded.granted_ns",
+            (batch, index, granted_ns),
+        )
+
+    def _end(self, where: str, *values: object) -> tuple[StoredGrant, ...]:
+        ended = self._grants(where, *values)
+        for one in ended:
+            self._connection.execute(
+                "UPDATE issued SET state = ?, body = x'', secret = x'' WHERE id = ?", (GrantState.ENDED.value, one.id)
+            )
+        return ended
+
+    def _grants(self, where: str, *values: object) -> tuple[StoredGrant, ...]:
+        rows = self._all(f"SELECT {_GRANT} FROM issued WHERE {where} ORDER BY sequence", *values)  # noqa: S608
+        return tuple(_stored(row) for row in rows)
+
+    def _tell(self, ended: tuple[StoredGrant, ...]) -> None:
+        if ended:
+            for watcher in self._watchers:
+                watcher(ended)
+
+    def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock, _wrapped():
+            return self._connection.execute(statement, values).fetchall()
+
+    def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
+        rows = self._all(statement, *values)
+        return rows[0] if rows else None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _wrapped():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+
+class _TakenError(StoreError):
+    """An identifier that is in use."""
+
+
+def _stored(row: tuple[Any, ...]) -> StoredGrant:
+    grant, batch, index, origin, number, kind, issued_at, expires, identifier, state = row
+    return StoredGrant(
+        id=grant,
+        batch=batch,
+        index=index,
+        origin=origin,
+        order=number,
+        kind=PartyKind(kind),
+        issued_at=issued_at,
+        expires=expires,
+        identifier=identifier,
+        state=GrantState(state),
+    )
+
+
+def _first(grants: tuple[StoredGrant, ...]) -> StoredGrant | None:
+    return grants[0] if grants else None
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """Create the tables in an empty database, or check the version of one that is not."""
+    with _wrapped():
+        connection.execute("BEGIN IMMEDIATE")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            for statement in _SCHEMA.split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    if version not in (0, VERSION):
+        connection.close()
+        raise StoreError("schema-unknown", f"the database has schema {version}, this program knows {VERSION}")
+
+
+@contextlib.contextmanager
+def _wrapped() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError("database-unusable", str(error)) from error
