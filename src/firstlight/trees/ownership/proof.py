@@ -52,11 +52,12 @@ def verify(root: bytes, size: int, prefix_bits: int, prefix_length: int, proof: 
     5. No split node has two uniform halves of one tenure, as far as that can be seen.
     6. The root computed from the answer and the path is ``root``.
 
+    The size says how deep the trie is and is not in its root: it must come from the same proven record as the root.
     Raises :class:`ProofError` (``bad-ownership-proof``).
     """
     depth = _check_prefix(size, prefix_bits, prefix_length)
     length = len(proof.path)
-    if (proof.tenure is None) != (len(proof.children) == 2):
+    if len(proof.children) != (2 if proof.tenure is None else 0):
         raise _bad("neither a tenure nor two children")
     if length > prefix_length or (proof.tenure is None and (length != prefix_length or length == depth)):
         raise _bad(f"a node of depth {length} does not answer a prefix of {prefix_length} bits")
