@@ -16,17 +16,18 @@ from firstlight.sim.subscription import SoftSim
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A SOCKS5 forwarder (RFC 1928) with username and password (RFC 1929)."""
+    """A SOCKS5 forwarder (RFC 1928) and what it asks for (RFC 1929); no username means no authentication."""
 
     host: str
     port: int
-    username: str = field(repr=False)
-    password: str = field(repr=False)
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
 
     @property
     def url(self) -> str:
         """The proxy as a URL, credentials included, as httpx takes it."""
-        return f"socks5://{self.username}:{self.password}@{self.host}:{self.port}"
+        login = f"{self.username}:{self.password}@" if self.username else ""
+        return f"socks5://{login}{self.host}:{self.port}"
 
 
 class SimStore(Protocol):

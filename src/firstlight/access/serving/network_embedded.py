@@ -222,12 +222,14 @@ class EmbeddedNetwork:
 
     @contextlib.contextmanager
     def _tracked(self) -> Iterator[None]:
-        """Have :meth:`close` cancel the running task."""
+        """Have :meth:`close` cancel the running task, which then ends quietly: nobody awaits it."""
         task = asyncio.current_task()
         if task is not None:
             self._serving.add(task)
         try:
             yield
+        except asyncio.CancelledError:
+            pass
         finally:
             self._serving.discard(task)
 
