@@ -23,6 +23,7 @@ from firstlight.encoding import (
     Uint,
     Uint32,
     Uri,
+    encode,
 )
 
 MAX_BATCH = 2**32 - 1
@@ -162,7 +163,7 @@ class Revocation(Record):
 
 @dataclass(frozen=True, slots=True)
 class Governance(Record):
-    """``governance``: which root and epoch statements are in force, by number and hash (SHA-256 of the statement)."""
+    """``governance``: which root and epoch statements are in force, by number and hash (SHA-256 of its contents)."""
 
     root_version: Uint
     root_hash: Bytes32
@@ -218,6 +219,11 @@ def tree_key(name: str) -> bytes:
 def class_of(model: bytes) -> bytes:
     """Return the 16-byte class of a hardware model, as it stands in record names."""
     return hashlib.sha256(b"firstlight-class-1" + model).digest()[:16]
+
+
+def batch_id(chain: str, issuer: bytes, size: int, model: bytes, leaves: bytes) -> bytes:
+    """Return the 16-byte id of a batch: the hash of what it commits to."""
+    return hashlib.sha256(encode(["firstlight-batch-1", chain, issuer, size, model, leaves])).digest()[:16]
 
 
 def party_id(first_key: bytes) -> bytes:
