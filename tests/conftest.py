@@ -1,0 +1,36 @@
+"""What all tests share: no test is skipped in CI, and `--full` runs what is otherwise sampled."""
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import settings
+
+IN_CI = os.environ.get("CI") == "true"
+FULL = os.environ.get("FIRSTLIGHT_FULL") == "1"
+
+settings.register_profile("sampled", deadline=None, max_examples=60, print_blob=True)
+settings.register_profile("full", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile("full" if FULL else "sampled")
+
+
+@pytest.fixture(scope="session")
+def full() -> bool:
+    """Whether everything runs (`bin/test --full`), or a seeded sample of what takes long."""
+    return FULL
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome, report.longrepr = "failed", f"a skipped test is a failure in CI: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if IN_CI and report.skipped:
+        report.outcome, report.longrepr = "failed", f"a skipped module is a failure in CI: {report.longrepr}"
+    return report
