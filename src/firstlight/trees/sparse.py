@@ -182,6 +182,8 @@ def _split(changes: Sequence[_Change], depth: int) -> int:
 
 
 def _update(node: _Node, changes: list[_Change], depth: int) -> _Node:
+    if len(changes) == 1:
+        return _update_one(node, changes[0], depth)
     if node is None or len(node) == 2:
         return _build(_merged(node, changes), depth)
     middle = _split(changes, depth)
@@ -191,6 +193,26 @@ def _update(node: _Node, changes: list[_Change], depth: int) -> _Node:
     if middle < len(changes):
         right = _update(right, changes[middle:], depth + 1)
     return _join(left, right)
+
+
+def _update_one(node: _Node, change: _Change, depth: int) -> _Node:
+    """Do what :func:`_update` does for a single change, down and up again without recursion."""
+    key = change[0]
+    rights: list[_Node] = []
+    lefts: list[_Node] = []
+    start = depth
+    while node is not None and len(node) == 3:
+        _, left, right = node
+        node = right if key[depth >> 3] >> (7 - (depth & 7)) & 1 else left
+        lefts.append(left)
+        rights.append(right)
+        depth += 1
+    below = _build(_merged(node, [change]), depth)
+    while depth > start:
+        depth -= 1
+        left, right = lefts.pop(), rights.pop()
+        below = _join(left, below) if key[depth >> 3] >> (7 - (depth & 7)) & 1 else _join(below, right)
+    return below
 
 
 def _merged(leaf: _Leaf | None, changes: list[_Change]) -> list[_Change]:

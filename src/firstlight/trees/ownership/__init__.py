@@ -5,8 +5,7 @@ number. A subtree that is all of one tenure is one node, so the root is a functi
 costs what it takes to say which devices are sold. Indices from ``size`` on are tenure 0, nobody's.
 """
 
-from firstlight.trees.ownership.nodes import MAX_TENURE, NOBODY, depth_of
-from firstlight.trees.ownership.pages import PAGE_BITS, PAGE_SIZE
+from firstlight.trees.ownership.nodes import MAX_TENURE, NOBODY, PAGE_BITS, PAGE_SIZE, depth_of
 from firstlight.trees.ownership.proof import OwnershipProof, Split, Uniform, verify
 from firstlight.trees.ownership.selection import MAX_RUNS, Selection
 from firstlight.trees.ownership.source import PageCache, PageSource

@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 
 from firstlight.errors import RuleError
-from firstlight.trees.ownership.nodes import NOBODY
-from firstlight.trees.ownership.pages import PAGE_BITS, InnerPage, LeafPage, Page, Place, Slot, below, uniform_page
+from firstlight.trees.ownership.nodes import NOBODY, PAGE_BITS
+from firstlight.trees.ownership.pages import InnerPage, LeafPage, Page, Place, Slot, below, uniform_page
 
 Span = tuple[int, int]
 """First index, and one more than the last."""

@@ -14,6 +14,9 @@ from hashlib import sha256
 NOBODY = 0
 """The tenure of indices that pad a batch to a power of two."""
 MAX_TENURE = 2**32 - 1
+PAGE_BITS = 10
+PAGE_SIZE = 1 << PAGE_BITS
+"""How many neighbouring indices, or pages one level down, share a page."""
 
 
 @lru_cache(maxsize=4096)

@@ -19,10 +19,7 @@ from typing import Annotated
 from firstlight.encoding import Record, Size
 from firstlight.errors import MalformedError
 from firstlight.trees import varint
-from firstlight.trees.ownership.nodes import split_hash, uniform_hash
-
-PAGE_BITS = 10
-PAGE_SIZE = 1 << PAGE_BITS
+from firstlight.trees.ownership.nodes import PAGE_BITS, PAGE_SIZE, split_hash, uniform_hash
 
 Slot = int | bytes
 """A tenure, or the hash of a page one level down."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from operator import xor
 from typing import Annotated, Self
 
 from firstlight.encoding import Record, Size
 from firstlight.errors import MalformedError
 from firstlight.trees import varint
+from firstlight.trees.ownership.nodes import PAGE_BITS, PAGE_SIZE
 
 MAX_RUNS = 262_144
 MAX_PACKED = 1_048_576
@@ -96,6 +97,11 @@ class Selection(_Parsed):
         apart = sum(map(int.bit_length, map(xor, self._starts[1:], lasts)))
         wide = zip(self._starts, lasts, strict=True)
         return depth + 1 + apart + sum([_inner_nodes(start, last) for start, last in wide if last > start])
+
+    def pages(self) -> int:
+        """Return how many pages of 1,024 indices are selected in part; each is read, hashed and written anew."""
+        ends = [start + length for start, length in zip(self._starts, self._lengths, strict=True)]
+        return len({edge >> PAGE_BITS for edge in chain(self._starts, ends) if edge % PAGE_SIZE})
 
 
 def _inner_nodes(start: int, last: int) -> int:

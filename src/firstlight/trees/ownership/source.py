@@ -18,12 +18,12 @@ class PageSource(Protocol):
 
 
 class PageCache:
-    """Keeps the pages used last, by level and hash, for any number of tries."""
+    """Keeps the pages used last, by level and hash, for any number of tries; for one thread."""
 
     __slots__ = ("_capacity", "_pages")
 
     def __init__(self, capacity: int = 4096) -> None:
-        """Keep at most ``capacity`` pages (4 kB each, 70 kB above level 0)."""
+        """Keep at most ``capacity`` pages (5 kB each; above level 0, of which there is one in a thousand, up to 100 kB)."""
         self._capacity = capacity
         self._pages: OrderedDict[tuple[int, bytes], Page] = OrderedDict()
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from firstlight.errors import MalformedError
 from firstlight.trees.ownership.change import Pass
-from firstlight.trees.ownership.nodes import MAX_TENURE, NOBODY, depth_of
-from firstlight.trees.ownership.pages import PAGE_BITS, PAGE_SIZE, InnerPage, Page, Place, Slot, below, make_page
+from firstlight.trees.ownership.nodes import MAX_TENURE, NOBODY, PAGE_BITS, PAGE_SIZE, depth_of
+from firstlight.trees.ownership.pages import InnerPage, Page, Place, Slot, below, make_page
 from firstlight.trees.ownership.proof import OwnershipProof
 from firstlight.trees.ownership.selection import MAX_INDEX, Selection
 from firstlight.trees.ownership.source import NoSource, PageCache, PageSource, load_page

@@ -74,3 +74,10 @@ def test_work_is_small_for_a_run_and_grows_with_scatter() -> None:
     assert Selection.of([0, 1 << 19]).nodes(20) == 41
     assert Selection.of([(1000, 10**6)]).nodes(20) < 60
     assert Selection.of([0]).nodes(0) == 1
+
+
+def test_pages_are_those_selected_in_part() -> None:
+    assert Selection.of([(0, 4096)]).pages() == 0
+    assert Selection.of([5, 6, 1023]).pages() == 1
+    assert Selection.of([5, (1023, 3000)]).pages() == 2
+    assert Selection.of([(1024, 1025), 9000]).pages() == 2
