@@ -73,7 +73,6 @@ CHECKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "wrong-tenures",
             "tenure-missing",
             "tenure-malformed",
-            "no-tenure",
             "not-fresh",
             "plan-revision-back",
         ),
