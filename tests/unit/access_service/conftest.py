@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from firstlight import p256
-from firstlight.access.device.service_dial import Proxy
 from firstlight.access.device.service_session import ServiceAccess, Session, connect
+from firstlight.access.ports import Proxy
 from firstlight.access.serving.service_broker import EmbeddedBroker
 from firstlight.access.serving.service_port import BrokerIdentity, Published
 from firstlight.enrolment.issue import (

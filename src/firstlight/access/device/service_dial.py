@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from dataclasses import dataclass, field
 
+from firstlight.access.ports import Proxy
 from firstlight.errors import AccessError
 
 _VERSION, _CONNECT = 5, 1
@@ -15,19 +15,10 @@ _NOT_ALLOWED = 2
 _ADDRESS_BYTES = {1: 4, 4: 16}
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """A SOCKS5 forwarder and what it asks for; an empty user name means no authentication."""
-
-    host: str
-    port: int
-    username: str = ""
-    password: str = field(default="", repr=False)
-
-
 async def dial(host: str, port: int, proxy: Proxy | None) -> socket.socket:
     """Return a connected, non-blocking socket to ``host`` and ``port``.
 
+    A forwarder without a user name is asked for no authentication.
     Raises :class:`AccessError`: ``service-unreachable``, ``proxy-unreachable`` (the forwarder itself),
     ``proxy-refused`` (it does not let this device through).
     """

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firstlight.access.device import service_wire as wire
-from firstlight.access.device.service_dial import Proxy, dial
+from firstlight.access.device.service_dial import dial
+from firstlight.access.ports import Proxy
 from firstlight.errors import AccessError
 
 KEEP_ALIVE = 60

@@ -1,0 +1,288 @@
+"""The certificates that a service provider has issued, in SQLite: which grant each belongs to, and where it stands.
+
+A certificate is pending until its first successful use (:meth:`Certificates.confirm`), which revokes the older ones
+of its slot: one device under one origin tenure, as the caller writes it. A new certificate revokes the one that was
+pending in its slot. Revoked is final, and stays on the revocation list until the certificate has expired.
+
+Each method is one durable transaction. :func:`insert` alone opens none, so that a certificate can be part of the
+transaction that grants it. One object serves many threads, any number of processes may share the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from firstlight.enrolment.issue import Revocation
+from firstlight.errors import StoreError
+
+VERSION = 1
+KEPT_AFTER_EXPIRY = 86_400
+"""Seconds for which an expired certificate stays in the store, and on the list if it is revoked."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS certificate (
+    name TEXT PRIMARY KEY, serial BLOB NOT NULL UNIQUE, grant_id BLOB NOT NULL UNIQUE, slot BLOB NOT NULL,
+    issued_at INTEGER NOT NULL, expires INTEGER NOT NULL, state INTEGER NOT NULL, confirmed_at INTEGER,
+    revoked_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS certificate_slot ON certificate (slot);
+CREATE INDEX IF NOT EXISTS certificate_revoked ON certificate (expires) WHERE revoked_at IS NOT NULL;
+CREATE TABLE IF NOT EXISTS certificate_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+_COLUMNS = "name, serial, grant_id, slot, issued_at, expires, state, revoked_at"
+
+
+class CertificateState(IntEnum):
+    """Where a certificate stands."""
+
+    PENDING = 1
+    ACTIVE = 2
+    REVOKED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NewCertificate:
+    """A certificate to keep: common name, serial number, grant (16 bytes), slot; times in Unix seconds."""
+
+    name: str
+    serial: int
+    grant: bytes
+    slot: bytes
+    issued_at: int
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCertificate:
+    """A certificate as it is kept; times in Unix seconds."""
+
+    name: str
+    serial: int
+    grant: bytes
+    slot: bytes
+    issued_at: int
+    expires: int
+    state: CertificateState
+    revoked_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A successful use: of which grant, whether its first, and which certificates were revoked by it."""
+
+    grant: bytes
+    first: bool
+    revoked: tuple[StoredCertificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationList:
+    """What the next revocation list says: its number, larger than any before, and its entries."""
+
+    number: int
+    entries: tuple[Revocation, ...]
+
+
+Watcher = Callable[[tuple[StoredCertificate, ...]], None]
+"""Told, after the commit, which certificates were just revoked through this object."""
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Create the tables where they are missing; :class:`StoreError` (``schema-unknown``) for another version's."""
+    with _wrapped():
+        connection.executescript(_SCHEMA)
+        connection.execute("INSERT OR IGNORE INTO certificate_meta VALUES ('version', ?)", (VERSION,))
+        found = connection.execute("SELECT value FROM certificate_meta WHERE key = 'version'").fetchone()[0]
+    if found != VERSION:
+        raise StoreError("schema-unknown", f"certificates of version {found}, not {VERSION}")
+
+
+def insert(connection: sqlite3.Connection, new: NewCertificate) -> tuple[StoredCertificate, ...]:
+    """Add a pending certificate in the caller's transaction; what was pending in its slot is revoked, and returned.
+
+    Raises :class:`StoreError` (``certificate-taken``) if its name, serial number or grant is there already.
+    """
+    revoked = _revoke(connection, new.issued_at, "slot = ? AND state = ?", new.slot, CertificateState.PENDING.value)
+    row = (new.name, _serial(new.serial), new.grant, new.slot, new.issued_at, new.expires)
+    try:
+        connection.execute(
+            "INSERT INTO certificate (name, serial, grant_id, slot, issued_at, expires, state)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*row, CertificateState.PENDING.value),
+        )
+    except sqlite3.IntegrityError as error:
+        raise StoreError("certificate-taken", "this name, serial number or grant has a certificate") from error
+    return revoked
+
+
+class Certificates:
+    """The store. ``now`` is in Unix seconds. Raises :class:`StoreError` (``database-unusable``) everywhere."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Use a connection in autocommit mode that this object has to itself, with its tables made."""
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._watchers: list[Watcher] = []
+
+    @classmethod
+    def open(cls, path: Path) -> Certificates:
+        """Open or create the database at ``path``; ``database-unusable``, ``schema-unknown``."""
+        with _wrapped():
+            path.touch(mode=0o600)
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+        create(connection)
+        return cls(connection)
+
+    @classmethod
+    def in_memory(cls) -> Certificates:
+        """Return a store that lives as long as the object."""
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        create(connection)
+        return cls(connection)
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._connection.close()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell ``watcher`` from now on which certificates are revoked."""
+        self._watchers.append(watcher)
+
+    def add(self, new: NewCertificate) -> tuple[StoredCertificate, ...]:
+        """Do what :func:`insert` does in a transaction of its own."""
+        with self._transaction() as connection:
+            revoked = insert(connection, new)
+        return self._tell(revoked)
+
+    def confirm(self, name: str, now: int) -> Confirmation:
+        """Record a successful use of the certificate ``name``; its first revokes all older ones of its slot.
+
+        Raises ``certificate-unknown``, ``certificate-revoked``.
+        """
+        found = self._usable(name)
+        if found.state is CertificateState.ACTIVE:
+            return Confirmation(found.grant, first=False, revoked=())
+        with self._transaction() as connection:
+            found = self._usable(name)
+            revoked = _revoke(connection, now, "slot = ? AND name <> ?", found.slot, name)
+            connection.execute(
+                "UPDATE certificate SET state = ?, confirmed_at = ? WHERE name = ?",
+                (CertificateState.ACTIVE.value, now, name),
+            )
+        return Confirmation(found.grant, first=True, revoked=self._tell(revoked))
+
+    def revoke(self, grants: Iterable[bytes], now: int) -> tuple[StoredCertificate, ...]:
+        """Revoke the certificates of ``grants``, all or none of them; return those that were not revoked before.
+
+        A grant without a certificate is none of this store's business.
+        """
+        revoked: tuple[StoredCertificate, ...] = ()
+        with self._transaction() as connection:
+            for grant in grants:
+                revoked += _revoke(connection, now, "grant_id = ?", grant)
+        return self._tell(revoked)
+
+    def by_name(self, name: str) -> StoredCertificate | None:
+        """Return the certificate with that common name."""
+        return self._one("name = ?", name)
+
+    def by_grant(self, grant: bytes) -> StoredCertificate | None:
+        """Return the certificate of a grant."""
+        return self._one("grant_id = ?", grant)
+
+    def counts(self) -> dict[CertificateState, int]:
+        """Return how many certificates stand where."""
+        with self._lock, _wrapped():
+            rows = self._connection.execute("SELECT state, count(*) FROM certificate GROUP BY state").fetchall()
+        return {CertificateState(state): count for state, count in rows}
+
+    def next_list(self, now: int) -> RevocationList:
+        """Return what the revocation list issued at ``now`` says, under a number that is used up."""
+        with self._transaction() as connection:
+            number: int = connection.execute(
+                "INSERT INTO certificate_meta VALUES ('list', 1)"
+                " ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value"
+            ).fetchone()[0]
+            rows = connection.execute(
+                "SELECT serial, revoked_at FROM certificate WHERE revoked_at IS NOT NULL AND expires >= ?"
+                " ORDER BY serial",
+                (now - KEPT_AFTER_EXPIRY,),
+            ).fetchall()
+        return RevocationList(number, tuple(Revocation(int.from_bytes(serial), time) for serial, time in rows))
+
+    def prune(self, now: int) -> int:
+        """Forget certificates that have long expired; return how many."""
+        with self._transaction() as connection:
+            return connection.execute("DELETE FROM certificate WHERE expires < ?", (now - KEPT_AFTER_EXPIRY,)).rowcount
+
+    def _usable(self, name: str) -> StoredCertificate:
+        found = self.by_name(name)
+        if found is None:
+            raise StoreError("certificate-unknown", "no certificate of that name")
+        if found.state is CertificateState.REVOKED:
+            raise StoreError("certificate-revoked", "the certificate is revoked")
+        return found
+
+    def _one(self, where: str, value: str | bytes) -> StoredCertificate | None:
+        with self._lock, _wrapped():
+            rows = _select(self._connection, where, value)
+        return rows[0] if rows else None
+
+    def _tell(self, revoked: tuple[StoredCertificate, ...]) -> tuple[StoredCertificate, ...]:
+        if revoked:
+            for watcher in self._watchers:
+                watcher(revoked)
+        return revoked
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _wrapped():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def _select(connection: sqlite3.Connection, where: str, *values: object) -> tuple[StoredCertificate, ...]:
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM certificate WHERE {where}", values)  # noqa: S608
+    return tuple(
+        StoredCertificate(name, int.from_bytes(serial), grant, slot, issued, expires, CertificateState(state), revoked)
+        for name, serial, grant, slot, issued, expires, state, revoked in rows.fetchall()
+    )
+
+
+def _revoke(connection: sqlite3.Connection, now: int, where: str, *values: object) -> tuple[StoredCertificate, ...]:
+    """Revoke what ``where`` selects and is not revoked yet; return it as it now stands."""
+    revoked = CertificateState.REVOKED.value
+    names = [one.name for one in _select(connection, f"({where}) AND state <> ?", *values, revoked)]
+    found: tuple[StoredCertificate, ...] = ()
+    for name in names:
+        connection.execute("UPDATE certificate SET state = ?, revoked_at = ? WHERE name = ?", (revoked, now, name))
+        found += _select(connection, "name = ?", name)
+    return found
+
+
+def _serial(number: int) -> bytes:
+    """Return a serial number of at most 20 bytes (RFC 5280 §4.1.2.2): SQLite's integers are too short for it."""
+    return number.to_bytes(20)
+
+
+@contextlib.contextmanager
+def _wrapped() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError("database-unusable", str(error)) from error
