@@ -1,0 +1,313 @@
+"""Appraisal: evidence against the reference values that count, step by step, failing closed.
+
+It is pure: records come from ``lookup``, a view of the ledger at the verifier's verified head, and the body of
+the reference-value set from wherever it was fetched by its hash. :func:`reference_names` and
+:func:`revocation_names` say which records a verifier has to have proven beforehand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from firstlight import p256
+from firstlight.attestation.evidence import PROFILE, Debug, Evidence, Measurement, ReferenceName, parse_evidence
+from firstlight.attestation.reference import ReferenceSet, body_digest, parse_reference
+from firstlight.attestation.result import AttestationResult, Finding, Tier, TrustVector
+from firstlight.cose import Signed
+from firstlight.errors import MalformedError, SignatureError
+from firstlight.ledger.records import (
+    Party,
+    PartyStatus,
+    Reference,
+    ReferenceStatus,
+    party_name,
+    reference_name,
+    revocation_name,
+)
+
+Lookup = Callable[[str], bytes | None]
+"""A record's value by its name, proven at the verifier's head; None if proven absent.
+
+A name that was not proven must raise, never answer None.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose evidence it is, as the ledger and the exchange have it.
+
+    ``key`` is the attestation key of the leaf (compressed), ``issuer``, ``model`` and ``reference_issuers`` are of
+    the batch's record.
+    """
+
+    key: bytes
+    nonce: bytes
+    issuer: bytes
+    model: bytes
+    reference_issuers: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The ledger at the verifier's head: its height, and its records by name."""
+
+    height: int
+    lookup: Lookup
+
+
+class Aspect(Enum):
+    """Which claim of the trust vector a finding bears on."""
+
+    INSTANCE = 0
+    CONFIGURATION = 1
+    EXECUTABLES = 2
+    HARDWARE = 4
+
+
+ASPECTS = {
+    "evidence-malformed": Aspect.INSTANCE,
+    "evidence-signature": Aspect.INSTANCE,
+    "evidence-nonce": Aspect.INSTANCE,
+    "evidence-profile": Aspect.CONFIGURATION,
+    "oemid-mismatch": Aspect.HARDWARE,
+    "hwmodel-mismatch": Aspect.HARDWARE,
+    "reference-foreign-issuer": Aspect.EXECUTABLES,
+    "reference-unknown": Aspect.EXECUTABLES,
+    "reference-revoked": Aspect.EXECUTABLES,
+    "reference-malformed": Aspect.EXECUTABLES,
+    "issuer-suspended": Aspect.EXECUTABLES,
+    "reference-signature": Aspect.EXECUTABLES,
+    "reference-mismatch": Aspect.EXECUTABLES,
+    "reference-not-valid": Aspect.EXECUTABLES,
+    "firmware-revoked": Aspect.EXECUTABLES,
+    "signer-revoked": Aspect.EXECUTABLES,
+    "component-unknown": Aspect.EXECUTABLES,
+    "component-changed": Aspect.EXECUTABLES,
+    "component-missing": Aspect.EXECUTABLES,
+    "svn-too-low": Aspect.EXECUTABLES,
+    "debug-enabled": Aspect.CONFIGURATION,
+    "secure-boot-off": Aspect.CONFIGURATION,
+}
+"""Every finding that there is."""
+_SPOILING = {"evidence-malformed", "evidence-signature", "evidence-nonce"}
+"""With these, nothing that the evidence says is worth anything."""
+
+
+def named_reference(evidence: bytes) -> ReferenceName:
+    """Return which set unverified evidence names, so that it can be fetched; :class:`MalformedError`."""
+    return parse_evidence(evidence)[0].reference
+
+
+def reference_names(evidence: bytes, subject: Subject) -> tuple[str, ...]:
+    """Return the names of the records that say which set counts: the reference's and its issuer's.
+
+    None if the issuer is not one that the batch counts. Raises :class:`MalformedError`.
+    """
+    named = named_reference(evidence)
+    if named.issuer not in subject.reference_issuers:
+        return ()
+    return reference_name(named.issuer, subject.model, named.identifier), party_name(named.issuer)
+
+
+def revocation_names(evidence: bytes, subject: Subject, lookup: Lookup) -> tuple[str, ...]:
+    """Return the names of all records whose presence would revoke, by any issuer that the batch counts.
+
+    ``lookup`` must know :func:`reference_names`. Raises :class:`MalformedError`.
+    """
+    found, _ = parse_evidence(evidence)
+    reference = _reference(found, subject, lookup)
+    return tuple(name for name, _, _ in _revocations(found, subject, reference))
+
+
+def appraise(evidence: bytes, subject: Subject, view: View, body: bytes | None, now: int) -> AttestationResult:
+    """Return the verdict on evidence at ``now`` (Unix seconds); ``body`` is the reference-value set, if fetched.
+
+    Each check that fails leaves a finding, and all are made that can be:
+
+    1. the evidence is well formed (``evidence-malformed``; nothing else can be checked then);
+    2. it is signed by the leaf's attestation key (``evidence-signature``), 3. holds the exchange's nonce
+       (``evidence-nonce``), 4. is of our profile (``evidence-profile``), 5. and of the batch's issuer and hardware
+       model (``oemid-mismatch``, ``hwmodel-mismatch``);
+    6. the set that it names is by an issuer that the batch counts (``reference-foreign-issuer``), 7. is on the
+       ledger at the verifier's head (``reference-unknown``), live (``reference-revoked``), its issuer too
+       (``issuer-suspended``);
+    8. its body was fetched by the record's hash (``reference-unknown``), 9. is well formed
+       (``reference-malformed``), signed by the issuer's key (``reference-signature``), and the set that was named,
+       for this model (``reference-mismatch``); 10. record and body are valid at ``now`` (``reference-not-valid``);
+    11. no counted issuer revoked the set, a measured firmware or the signer (``reference-revoked``,
+       ``firmware-revoked``, ``signer-revoked``);
+    12. every measured component is in the set (``component-unknown``) and equal (``component-changed``), and none
+       of the set's is missing (``component-missing``); 13. its security version is not below the set's nor the
+       record's minimum (``svn-too-low``);
+    14. debugging is off (``debug-enabled``) and secure boot is on (``secure-boot-off``).
+    """
+    findings = list(_findings(evidence, subject, view.lookup, body, now))
+    vector = _vector(findings)
+    return AttestationResult(
+        status=vector.worst(),
+        vector=vector,
+        findings=tuple(findings),
+        evidence=hashlib.sha256(evidence).digest(),
+        reference=None if body is None else body_digest(body),
+        height=view.height,
+        time=now,
+    )
+
+
+def _findings(evidence: bytes, subject: Subject, lookup: Lookup, body: bytes | None, now: int) -> Iterator[Finding]:
+    try:
+        found, signed = parse_evidence(evidence)
+    except MalformedError as error:
+        yield Finding("evidence-malformed", error.code)
+        return
+    yield from _binding(found, signed, subject)
+    reference = _reference(found, subject, lookup)
+    yield from _standing(found, subject, reference)
+    values = yield from _body(found, subject, reference, body, now)
+    yield from _revoked(found, subject, reference, lookup)
+    if values is not None and reference is not None:
+        yield from _components(found, values, reference.record.minimum_svn)
+    yield from _configuration(found)
+
+
+def _vector(findings: list[Finding]) -> TrustVector:
+    if not _SPOILING.isdisjoint(finding.code for finding in findings):
+        return TrustVector(*[Tier.CONTRAINDICATED] * 4)
+    spoilt = {ASPECTS[finding.code] for finding in findings}
+
+    def tier(aspect: Aspect, otherwise: Tier) -> Tier:
+        return Tier.CONTRAINDICATED if aspect in spoilt else otherwise
+
+    return TrustVector(
+        instance_identity=tier(Aspect.INSTANCE, Tier.AFFIRMING),
+        configuration=tier(Aspect.CONFIGURATION, Tier.AFFIRMING),
+        executables=tier(Aspect.EXECUTABLES, Tier.AFFIRMING),
+        hardware=tier(Aspect.HARDWARE, Tier.NONE),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """The set's record and its issuer's, as the ledger has them."""
+
+    record: Reference
+    issuer: Party
+
+
+def _reference(found: Evidence, subject: Subject, lookup: Lookup) -> _Reference | None:
+    named = found.reference
+    if named.issuer not in subject.reference_issuers:
+        return None
+    record = lookup(reference_name(named.issuer, subject.model, named.identifier))
+    issuer = lookup(party_name(named.issuer))
+    if record is None or issuer is None:
+        return None
+    return _Reference(Reference.decode(record), Party.decode(issuer))
+
+
+def _binding(found: Evidence, signed: Signed, subject: Subject) -> Iterator[Finding]:
+    try:
+        signed.verify({p256.kid(subject.key): subject.key})
+    except SignatureError as error:
+        yield Finding("evidence-signature", error.code)
+    if not hmac.compare_digest(found.nonce, subject.nonce):
+        yield Finding("evidence-nonce", "")
+    if found.profile != PROFILE:
+        yield Finding("evidence-profile", found.profile)
+    if found.oemid != subject.issuer:
+        yield Finding("oemid-mismatch", found.oemid.hex())
+    if found.model != subject.model:
+        yield Finding("hwmodel-mismatch", found.model.hex())
+
+
+def _standing(found: Evidence, subject: Subject, reference: _Reference | None) -> Iterator[Finding]:
+    if found.reference.issuer not in subject.reference_issuers:
+        yield Finding("reference-foreign-issuer", found.reference.issuer.hex())
+    elif reference is None:
+        yield Finding("reference-unknown", "no record on the ledger")
+    else:
+        if reference.record.status is not ReferenceStatus.LIVE:
+            yield Finding("reference-revoked", "the record")
+        if reference.issuer.status is not PartyStatus.ACTIVE:
+            yield Finding("issuer-suspended", found.reference.issuer.hex())
+
+
+def _body(
+    found: Evidence, subject: Subject, reference: _Reference | None, body: bytes | None, now: int
+) -> Generator[Finding, None, ReferenceSet | None]:
+    """Make the findings on the set's body, and return the set if it is the one on the ledger."""
+    if reference is None:
+        return None
+    if body is None or body_digest(body) != reference.record.digest:
+        yield Finding("reference-unknown", "the body was not fetched by its hash")
+        return None
+    try:
+        parsed = parse_reference(body)
+    except MalformedError as error:
+        yield Finding("reference-malformed", error.code)
+        return None
+    try:
+        parsed.signed.verify({p256.kid(reference.issuer.key): reference.issuer.key})
+    except SignatureError as error:
+        yield Finding("reference-signature", error.code)
+    values = parsed.values
+    if (values.identifier, values.model) != (found.reference.identifier, subject.model):
+        yield Finding("reference-mismatch", "")
+    for begin, end in (
+        (values.not_before, values.not_after),
+        (reference.record.not_before, reference.record.not_after),
+    ):
+        if not begin <= now <= end:
+            yield Finding("reference-not-valid", f"{begin} to {end}")
+    return values
+
+
+def _revocations(found: Evidence, subject: Subject, reference: _Reference | None) -> Iterator[tuple[str, str, str]]:
+    """Return (name of the record, finding, about) of all that could be revoked."""
+    hashes = [(one.digest, "firmware-revoked", one.component) for one in found.measurements]
+    if reference is not None:
+        hashes.append((reference.record.digest, "reference-revoked", "the set"))
+        hashes.append((signer_hash(reference.issuer.key), "signer-revoked", found.reference.issuer.hex()))
+    for issuer in subject.reference_issuers:
+        for digest, code, about in hashes:
+            yield revocation_name(issuer, digest), code, about
+
+
+def signer_hash(key: bytes) -> bytes:
+    """Return the hash under which a signing key (compressed) is revoked: its SHA-256."""
+    return hashlib.sha256(key).digest()
+
+
+def _revoked(found: Evidence, subject: Subject, reference: _Reference | None, lookup: Lookup) -> Iterator[Finding]:
+    for name, code, about in _revocations(found, subject, reference):
+        if lookup(name) is not None:
+            yield Finding(code, about)
+
+
+def _components(found: Evidence, values: ReferenceSet, minimum: int) -> Iterator[Finding]:
+    known = {one.component: one for one in values.components}
+    for one in found.measurements:
+        yield from _component(one, known.pop(one.component, None), minimum)
+    for name in known:
+        yield Finding("component-missing", name)
+
+
+def _component(measured: Measurement, expected: Measurement | None, minimum: int) -> Iterator[Finding]:
+    if expected is None:
+        yield Finding("component-unknown", measured.component)
+        return
+    if measured.digest != expected.digest:
+        yield Finding("component-changed", measured.component)
+    if measured.svn < max(expected.svn, minimum):
+        yield Finding("svn-too-low", measured.component)
+
+
+def _configuration(found: Evidence) -> Iterator[Finding]:
+    if found.debug is Debug.ENABLED:
+        yield Finding("debug-enabled", "")
+    if not found.secure_boot:
+        yield Finding("secure-boot-off", "")
