@@ -24,9 +24,10 @@ Run = tuple[int, int]
 class _Parsed(Record):
     """Room beside the one field that travels for what it was parsed into."""
 
-    __slots__ = ("_lengths", "_starts")
+    __slots__ = ("_lengths", "_starts", "_work")
     _starts: list[int]
     _lengths: list[int]
+    _work: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Selection(_Parsed):
         starts, lengths = _parse(self.packed)
         object.__setattr__(self, "_starts", starts)
         object.__setattr__(self, "_lengths", lengths)
+        object.__setattr__(self, "_work", {})
 
     @classmethod
     def of(cls, items: Iterable[int | Run]) -> Self:
@@ -93,15 +95,21 @@ class Selection(_Parsed):
 
         This is the work that changing the owner of the selection takes, whatever the trie holds.
         """
-        lasts = [start + length - 1 for start, length in zip(self._starts, self._lengths, strict=True)]
-        apart = sum(map(int.bit_length, map(xor, self._starts[1:], lasts)))
-        wide = zip(self._starts, lasts, strict=True)
-        return depth + 1 + apart + sum([_inner_nodes(start, last) for start, last in wide if last > start])
+        if depth not in self._work:
+            self._work[depth] = _nodes(depth, self._starts, self._lengths)
+        return self._work[depth]
 
     def pages(self) -> int:
         """Return how many pages of 1,024 indices are selected in part; each is read, hashed and written anew."""
         ends = [start + length for start, length in zip(self._starts, self._lengths, strict=True)]
         return len({edge >> PAGE_BITS for edge in chain(self._starts, ends) if edge % PAGE_SIZE})
+
+
+def _nodes(depth: int, starts: list[int], lengths: list[int]) -> int:
+    lasts = [start + length - 1 for start, length in zip(starts, lengths, strict=True)]
+    apart = sum(map(int.bit_length, map(xor, starts[1:], lasts)))
+    wide = zip(starts, lasts, strict=True)
+    return depth + 1 + apart + sum([_inner_nodes(start, last) for start, last in wide if last > start])
 
 
 def _inner_nodes(start: int, last: int) -> int:

@@ -23,7 +23,7 @@ class PageCache:
     __slots__ = ("_capacity", "_pages")
 
     def __init__(self, capacity: int = 4096) -> None:
-        """Keep at most ``capacity`` pages (5 kB each; above level 0, of which there is one in a thousand, up to 100 kB)."""
+        """Keep at most ``capacity`` pages: 5 kB each, but up to 100 kB for the one in a thousand above level 0."""
         self._capacity = capacity
         self._pages: OrderedDict[tuple[int, bytes], Page] = OrderedDict()
 
