@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from firstlight.chain import protobuf as pb
-from firstlight.encoding import Bytes32, ChainId, Range, Record, Size, Uint
+from firstlight.encoding import Bytes32, ChainId, Count, Range, Record, Size, Uint
 from firstlight.trees import rfc6962
 
 BLOCK_PROTOCOL = 11
@@ -60,10 +60,16 @@ class Header(Record):
         """Return the block's hash: the RFC 6962 root over the fourteen encoded fields."""
         return merkle(self.leaves())
 
+    def partial(self) -> PartialHeader:
+        """Return the little of this header that a light verifier needs."""
+        tree = rfc6962.Tree([rfc6962.leaf_hash(leaf) for leaf in self.leaves()])
+        rest = tree.multiproof(_SHOWN)
+        return PartialHeader(self.block_version, self.app_version, self.height, self.time, self.app_hash, rest)
+
     def leaves(self) -> tuple[bytes, ...]:
         """Return the fourteen encoded fields in CometBFT's order."""
         return (
-            self._version(),
+            _version(self.block_version, self.app_version),
             pb.blob(1, self.chain.encode()),
             pb.integer(1, self.height),
             pb.timestamp(self.time),
@@ -83,7 +89,7 @@ class Header(Record):
         """Return CometBFT's ``Header`` message."""
         return b"".join(
             (
-                pb.message(1, self._version()),
+                pb.message(1, _version(self.block_version, self.app_version)),
                 pb.blob(2, self.chain.encode()),
                 pb.integer(3, self.height),
                 pb.message(4, pb.timestamp(self.time)),
@@ -100,8 +106,38 @@ class Header(Record):
             )
         )
 
-    def _version(self) -> bytes:
-        return pb.integer(1, self.block_version) + pb.integer(2, self.app_version)
+
+@dataclass(frozen=True, slots=True)
+class PartialHeader(Record):
+    """A header without what its reader knows (chain, validators) or has no use for (``rest``: five Merkle hashes)."""
+
+    block_version: Uint
+    app_version: Uint
+    height: Height
+    time: Nanoseconds
+    app_hash: Bytes32
+    rest: Annotated[tuple[Bytes32, ...], Count(5, 5)]
+
+    def hash(self, chain: str, validators_hash: bytes) -> bytes:
+        """Return the hash of the header of which this is a part, if it is of that chain and those validators."""
+        shown = (
+            _version(self.block_version, self.app_version),
+            pb.blob(1, chain.encode()),
+            pb.integer(1, self.height),
+            pb.timestamp(self.time),
+            pb.blob(1, validators_hash),
+            pb.blob(1, self.app_hash),
+        )
+        leaves = {place: rfc6962.leaf_hash(leaf) for place, leaf in zip(_SHOWN, shown, strict=True)}
+        return rfc6962.root_from_multiproof(leaves, _FIELDS, self.rest)
+
+
+_SHOWN = (0, 1, 2, 3, 7, 10)
+_FIELDS = 14
+
+
+def _version(block: int, app: int) -> bytes:
+    return pb.integer(1, block) + pb.integer(2, app)
 
 
 @dataclass(frozen=True, slots=True)

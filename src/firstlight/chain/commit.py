@@ -180,24 +180,53 @@ def make_commit(
     return Commit(height, round_, block, signatures)
 
 
+@dataclass(frozen=True, slots=True)
+class Votes(Record):
+    """A commit without what its reader computes: the height and hash of the block that it is for."""
+
+    round: Uint32
+    parts: Annotated[int, Range(1, 2**32 - 1)]
+    parts_hash: Bytes32
+    signatures: Annotated[tuple[CommitSig, ...], Count(MAX_VALIDATORS, 1)]
+
+    @classmethod
+    def of(cls, commit: Commit) -> Votes:
+        """Return the votes in ``commit``."""
+        return cls(commit.round, commit.block.parts, commit.block.parts_hash, commit.signatures)
+
+    def commit(self, height: int, block_hash: bytes) -> Commit:
+        """Return the commit that these are the votes of, if they are for that block."""
+        return Commit(height, self.round, BlockId(block_hash, self.parts, self.parts_hash), self.signatures)
+
+
 def verify_commit(chain: str, validators: ValidatorSet, header: Header, commit: Commit) -> None:
     """Check that more than two thirds of the power of ``validators`` committed ``header``.
 
+    1. the validators are those that the header names (``validators-hash``);
+    2. header and commit are of this chain, height and block (``wrong-chain``, ``commit-height``, ``commit-block``);
+    3. the checks of :func:`verify_votes`.
+
+    Raises :class:`ProofError`.
+    """
+    if header.validators_hash != validators.hash():
+        raise ProofError("validators-hash", "not the validators that the header names")
+    check_names(chain, header, commit)
+    verify_votes(chain, validators, commit)
+
+
+def verify_votes(chain: str, validators: ValidatorSet, commit: Commit) -> None:
+    """Check that more than two thirds of the power of ``validators`` voted for the block of ``commit``.
+
     1. the set is in its order and each validator once (``bad-validators``);
-    2. it is the set that the header names (``validators-hash``);
-    3. header and commit are of this chain, height and block (``wrong-chain``, ``commit-height``, ``commit-block``);
-    4. one entry for each validator (``commit-size``), each well-formed (``bad-commit-entry``);
-    5. votes for the block, until they are enough: signatures verify (``commit-signature``);
-    6. their power is more than two thirds (``not-enough-power``). Votes for nil and absent ones count nothing.
+    2. one entry for each validator (``commit-size``), each well-formed (``bad-commit-entry``);
+    3. votes for the block, until they are enough: signatures verify (``commit-signature``);
+    4. their power is more than two thirds (``not-enough-power``). Votes for nil and absent ones count nothing.
 
     Raises :class:`ProofError`.
     """
     validators.check()
-    if header.validators_hash != validators.hash():
-        raise ProofError("validators-hash", "not the validators that the header names")
-    check_names(chain, header, commit)
     check_entries(validators, commit)
-    signed = tally(chain, validators, header, commit, needed=validators.total * 2 // 3)
+    signed = tally(chain, validators, commit, needed=validators.total * 2 // 3)
     if signed * 3 <= validators.total * 2:
         raise ProofError("not-enough-power", f"{signed} of {validators.total} signed")
 
@@ -225,7 +254,6 @@ def check_entries(validators: ValidatorSet, commit: Commit) -> None:
 def tally(
     chain: str,
     validators: ValidatorSet,
-    header: Header,
     commit: Commit,
     *,
     needed: int,
@@ -241,7 +269,7 @@ def tally(
         weight = validator.power if trusted is None else trusted.get(validator.public, 0)
         if entry.flag is not Flag.COMMIT or not weight:
             continue
-        message = vote_sign_bytes(chain, height=header.height, round_=commit.round, block=commit.block, time=entry.time)
+        message = vote_sign_bytes(chain, height=commit.height, round_=commit.round, block=commit.block, time=entry.time)
         try:
             ed25519.verify(validator.public, message, entry.signature)
         except SignatureError:

@@ -140,7 +140,6 @@ def _check_overlap(trusted: Trusted, untrusted: SignedHeader, policy: Policy) ->
     signed = tally(
         trusted.header.chain,
         untrusted.validators,
-        untrusted.header,
         untrusted.commit,
         needed=needed,
         trusted=powers,

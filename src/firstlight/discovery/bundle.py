@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Protocol
 
-from firstlight.chain.block import Header
-from firstlight.chain.commit import Commit, ValidatorSet
+from firstlight.chain.block import Header, PartialHeader
+from firstlight.chain.commit import Commit, ValidatorSet, Votes
 from firstlight.chain.root import MAX_KEYS, MAX_WALK, StatementBytes
 from firstlight.chain.witness import NonceProof, WitnessSignature
 from firstlight.encoding import Bytes16, Bytes32, Count, Range, Record, Size, Text, Uint, Uint32
@@ -67,9 +67,26 @@ class HeadProof(Record):
 
     roots: Annotated[tuple[StatementBytes, ...], Count(MAX_WALK)]
     epoch: StatementBytes | None
-    header: Header
-    commit: Commit
+    header: PartialHeader
+    votes: Votes
     validators: ValidatorSet
+
+    @classmethod
+    def of(
+        cls,
+        header: Header,
+        commit: Commit,
+        validators: ValidatorSet,
+        *,
+        roots: Sequence[bytes] = (),
+        epoch: bytes | None = None,
+    ) -> HeadProof:
+        """Return the proof of a whole header with its commit."""
+        return cls(tuple(roots), epoch, header.partial(), Votes.of(commit), validators)
+
+    def hash(self, chain: str) -> bytes:
+        """Return the hash of the header, if it is of ``chain`` and of these validators."""
+        return self.header.hash(chain, self.validators.hash())
 
 
 @dataclass(frozen=True, slots=True)

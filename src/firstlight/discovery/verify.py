@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from firstlight.chain.block import BLOCK_PROTOCOL
-from firstlight.chain.commit import verify_commit
+from firstlight.chain.commit import verify_votes
 from firstlight.chain.root import (
     EpochStatement,
     RootStatement,
@@ -54,10 +54,6 @@ CHECKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "epoch-validators",
             "before-epoch",
             "bad-validators",
-            "validators-hash",
-            "wrong-chain",
-            "commit-height",
-            "commit-block",
             "commit-size",
             "bad-commit-entry",
             "commit-signature",
@@ -187,8 +183,8 @@ def verify_bundle(bundle: Bundle, request: BundleRequest, *, trust: Trust, batch
     head = bundle.head
     root, root_bytes = _check_roots(head, trust)
     epoch, epoch_bytes = _check_epoch(head, trust, root)
-    _check_header(head, epoch)
-    time = _check_witnesses(bundle, request, epoch)
+    header_hash = _check_header(head, epoch)
+    time = _check_witnesses(bundle, request, epoch, header_hash)
     if head.header.height < trust.height:
         raise ProofError("height-back", f"height {head.header.height} is below {trust.height}")
     records = _check_state(bundle.state, request, head.header.app_hash)
@@ -198,7 +194,7 @@ def verify_bundle(bundle: Bundle, request: BundleRequest, *, trust: Trust, batch
         root=root,
         epoch=epoch,
         height=head.header.height,
-        header_hash=head.commit.block.hash,
+        header_hash=header_hash,
         header_time=head.header.time // SECOND,
         app_hash=head.header.app_hash,
         time=time,
@@ -245,18 +241,21 @@ def _check_epoch(head: HeadProof, trust: Trust, root: RootStatement) -> tuple[Ep
     return known, trust.epoch
 
 
-def _check_header(head: HeadProof, epoch: EpochStatement) -> None:
+def _check_header(head: HeadProof, epoch: EpochStatement) -> bytes:
+    """Return the header's hash, as the votes for it confirm it."""
     header = head.header
     if header.block_version != BLOCK_PROTOCOL:
         raise ProofError("block-version", f"block protocol {header.block_version}")
-    if header.validators_hash != epoch.validators_hash:
-        raise ProofError("epoch-validators", "the header's validators are not those of the epoch")
+    if head.validators.hash() != epoch.validators_hash:
+        raise ProofError("epoch-validators", "not the validators of the epoch")
     if header.height < epoch.first_height:
         raise ProofError("before-epoch", f"height {header.height} is before {epoch.first_height}")
-    verify_commit(epoch.chain, head.validators, header, head.commit)
+    header_hash = header.hash(epoch.chain, epoch.validators_hash)
+    verify_votes(epoch.chain, head.validators, head.votes.commit(header.height, header_hash))
+    return header_hash
 
 
-def _check_witnesses(bundle: Bundle, request: BundleRequest, epoch: EpochStatement) -> int | None:
+def _check_witnesses(bundle: Bundle, request: BundleRequest, epoch: EpochStatement, header_hash: bytes) -> int | None:
     fresh: Freshness | None = bundle.freshness
     if fresh is None:
         if request.batch is None:
@@ -266,7 +265,7 @@ def _check_witnesses(bundle: Bundle, request: BundleRequest, epoch: EpochStateme
         fresh.witnesses,
         epoch=epoch,
         height=bundle.head.header.height,
-        header_hash=bundle.head.commit.block.hash,
+        header_hash=header_hash,
         nonce_root=fresh.nonce.root(request.nonce),
     )
 

@@ -122,13 +122,14 @@ class Ledger:
         """Return the honest answer, with witnesses at ``time``."""
         head = block or self.block()
         epoch = None if request.known_epoch == self.consortium.number else self.consortium.signed_epoch()
-        proof = HeadProof((), epoch, head.header, head.commit, self.consortium.validator_set)
+        proof = HeadProof.of(head.header, head.commit, self.consortium.validator_set, epoch=epoch)
         nonce, witnesses = self.consortium.attest(head.header, request.nonce, time=time)
         return Bundle(proof, Freshness(nonce, witnesses), self.state(request))
 
 
-def with_header(ledger: Ledger, bundle: Bundle, **changes: object) -> Bundle:
-    """Return ``bundle`` under a changed header that validators and witnesses have signed."""
-    header = replace(bundle.head.header, **changes)  # type: ignore[arg-type]
-    block = ledger.consortium.close(header)
-    return replace(bundle, head=replace(bundle.head, header=block.header, commit=block.commit))
+def under(ledger: Ledger, bundle: Bundle, **changes: object) -> Bundle:
+    """Return ``bundle`` under a changed header that the validators have signed, and no witness."""
+    block = ledger.block()
+    other = ledger.consortium.close(replace(block.header, **changes))  # type: ignore[arg-type]
+    head = HeadProof.of(other.header, other.commit, ledger.consortium.validator_set, epoch=bundle.head.epoch)
+    return replace(bundle, head=head)

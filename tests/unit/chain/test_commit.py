@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from firstlight.chain.block import PartialHeader
 from firstlight.chain.commit import (
     ABSENT,
     MAX_TOTAL_POWER,
@@ -10,6 +11,7 @@ from firstlight.chain.commit import (
     Flag,
     Validator,
     ValidatorSet,
+    Votes,
     make_commit,
     verify_commit,
     vote_sign_bytes,
@@ -115,6 +117,20 @@ def test_records_travel_and_stay_small() -> None:
     assert Commit.decode(parts[1]) == block.commit
     assert ValidatorSet.decode(parts[2]) == one.validator_set
     assert sum(map(len, parts)) < 660
+
+
+def test_a_partial_header_hashes_like_the_whole_one() -> None:
+    header = FOUR.block(bytes(32), previous=BLOCK).header
+    partial = header.partial()
+    assert partial.hash(CHAIN, header.validators_hash) == header.hash()
+    assert partial.hash("test-2", header.validators_hash) != header.hash()
+    assert partial.hash(CHAIN, bytes(32)) != header.hash()
+    assert PartialHeader.decode(partial.encode()) == partial
+
+
+def test_votes_make_up_their_commit() -> None:
+    votes = Votes.of(BLOCK.commit)
+    assert Votes.decode(votes.encode()).commit(1, BLOCK.header.hash()) == BLOCK.commit
 
 
 def test_a_commit_with_a_strange_flag_is_malformed() -> None:

@@ -17,7 +17,7 @@ from firstlight.ledger.records import (
     tenure_name,
     tree_key,
 )
-from firstlight.testing.bundles import BATCH, ISSUER, NETWORK, PLAN, Ledger, governance, origin, with_header
+from firstlight.testing.bundles import BATCH, ISSUER, NETWORK, PLAN, Ledger, governance, origin, under
 from firstlight.testing.chains import GENESIS, Consortium, Ed25519Key, P256Key
 from firstlight.trees.ownership import Split, Uniform
 
@@ -243,8 +243,8 @@ def head(bundle: Bundle, **changes: object) -> Bundle:
     return replace(bundle, head=replace(bundle.head, **changes))  # type: ignore[arg-type]
 
 
-def commit(bundle: Bundle, **changes: object) -> Bundle:
-    return head(bundle, commit=replace(bundle.head.commit, **changes))  # type: ignore[arg-type]
+def votes(bundle: Bundle, **changes: object) -> Bundle:
+    return head(bundle, votes=replace(bundle.head.votes, **changes))  # type: ignore[arg-type]
 
 
 def state(bundle: Bundle, **changes: object) -> Bundle:
@@ -305,39 +305,58 @@ def test_a_known_epoch_does_not_outlive_its_root() -> None:
     assert verify_bundle(again, request, trust=trust).root == new.root
 
 
-ATTEMPTS["header", "block-version"] = lambda: tampered(lambda ledger, one: with_header(ledger, one, block_version=12))
+ATTEMPTS["header", "block-version"] = lambda: tampered(lambda ledger, one: under(ledger, one, block_version=12))
 ATTEMPTS["header", "epoch-validators"] = lambda: tampered(
-    lambda ledger, one: with_header(ledger, one, validators_hash=bytes(32))
-)
-ATTEMPTS["header", "wrong-chain"] = lambda: tampered(lambda ledger, one: with_header(ledger, one, chain="test-2"))
-ATTEMPTS["header", "commit-height"] = lambda: tampered(lambda _, one: commit(one, height=11))
-ATTEMPTS["header", "commit-block"] = lambda: tampered(
-    lambda _, one: head(one, header=replace(one.head.header, app_hash=bytes(32)))
+    lambda _, one: head(one, validators=Consortium.of(validators=2).validator_set)
 )
 ATTEMPTS["header", "commit-size"] = lambda: tampered(
-    lambda _, one: commit(one, signatures=one.head.commit.signatures * 2)
+    lambda _, one: votes(one, signatures=one.head.votes.signatures * 2)
 )
 ATTEMPTS["header", "bad-commit-entry"] = lambda: tampered(
-    lambda _, one: commit(one, signatures=(replace(one.head.commit.signatures[0], signature=b""),))
+    lambda _, one: votes(one, signatures=(replace(one.head.votes.signatures[0], signature=b""),))
 )
 ATTEMPTS["header", "commit-signature"] = lambda: tampered(
-    lambda _, one: commit(one, signatures=(replace(one.head.commit.signatures[0], signature=bytes(64)),))
+    lambda _, one: votes(one, signatures=(replace(one.head.votes.signatures[0], signature=bytes(64)),))
 )
 ATTEMPTS["header", "not-enough-power"] = lambda: tampered(
-    lambda _, one: commit(one, signatures=(replace(one.head.commit.signatures[0], flag=Flag.NIL),))
-)
-ATTEMPTS["header", "validators-hash"] = lambda: tampered(
-    lambda _, one: head(one, validators=Consortium.of(validators=2).validator_set)
+    lambda _, one: votes(one, signatures=(replace(one.head.votes.signatures[0], flag=Flag.NIL),))
 )
 
 
 @attempt("header", "bad-validators")
 def _same_validator_twice() -> View:
-    def change(_: Ledger, bundle: Bundle) -> Bundle:
+    """An epoch whose validators hash is over one validator twice: two thirds would be one key."""
+
+    def change(ledger: Ledger, bundle: Bundle) -> Bundle:
         one = bundle.head.validators
-        return head(bundle, validators=replace(one, validators=one.validators * 2))
+        twice = replace(one, validators=one.validators * 2)
+        epoch = replace(ledger.consortium.epoch, validators_hash=twice.hash())
+        return head(bundle, validators=twice, epoch=epoch.sign(ledger.consortium.roots))
 
     return tampered(change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"height": 11},
+        {"time": 1},
+        {"app_hash": bytes(32)},
+        {"app_version": 2},
+        {"rest": (bytes(32),) * 5},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_votes_are_for_every_part_of_the_header(change: dict[str, object]) -> None:
+    with pytest.raises(FirstlightError) as caught:
+        tampered(lambda _, one: head(one, header=replace(one.head.header, **change)))  # type: ignore[arg-type]
+    assert caught.value.code == "commit-signature"
+
+
+def test_a_header_of_another_chain_by_the_same_validators() -> None:
+    with pytest.raises(FirstlightError) as caught:
+        tampered(lambda ledger, one: under(ledger, one, chain="test-2"))
+    assert caught.value.code == "commit-signature"
 
 
 @attempt("header", "before-epoch")
@@ -492,7 +511,7 @@ def test_a_fork_signed_by_validators_alone_does_not_pass_the_witnesses() -> None
     ledger = Ledger()
     request = ask(ledger)
     bundle = ledger.answer(request)
-    forged = with_header(ledger, bundle, app_hash=bytes(32))
+    forged = under(ledger, bundle, app_hash=bytes(32))
     with pytest.raises(FirstlightError) as caught:
         verify_bundle(forged, request, trust=ledger.trust)
     assert caught.value.code == "witness-signature"
