@@ -9,19 +9,61 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from firstlight.access.ports import Traffic
 from firstlight.errors import AccessError, FirstlightError, SignatureError
 from firstlight.ports import Clock, Random
 from firstlight.sim import aka
 from firstlight.sim.aka import Vector
-from firstlight.stores.subscriptions import Subscriptions
+from firstlight.sim.subscription import Subscription
 
 _SECOND = 1_000_000_000
 _BATCH = 256
 T = TypeVar("T")
+
+
+class Confirmation(Protocol):
+    """A successful use of a subscription."""
+
+    @property
+    def grant(self) -> bytes:
+        """The id of the grant that it came with."""
+        ...
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the first."""
+        ...
+
+
+class SubscriptionStore(Protocol):
+    """What the centre needs of a store (:class:`firstlight.stores.subscriptions.Subscriptions`).
+
+    Raises :class:`firstlight.errors.AccessError` as the port, :class:`firstlight.errors.StoreError`.
+    """
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """Hold a transaction that the calls inside join, each on its own kept or undone."""
+        ...
+
+    def allocate(self, imsi: str) -> Subscription:
+        """Use up the next SQN and return the subscription with it."""
+        ...
+
+    def resynchronise(self, imsi: str, rand: bytes, auts: bytes) -> None:
+        """Go on from where the USIM stands; :class:`firstlight.errors.SignatureError` (``bad-auts``)."""
+        ...
+
+    def confirm(self, imsi: str, session: bytes, now: int) -> Confirmation:
+        """Record a successful use and its session."""
+        ...
+
+    def session_ended(self, session: bytes, sent: int, received: int, now: int) -> None:
+        """Record the end of a session."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +73,14 @@ class _Job:
 
 
 class StoredAuthenticationCentre:
-    """An AuthenticationCentre and SessionLog (:mod:`firstlight.access.ports`) on :class:`Subscriptions`.
+    """An AuthenticationCentre and SessionLog (:mod:`firstlight.access.ports`) on a :class:`SubscriptionStore`.
 
     ``on_first_use`` is told the id of each grant at its first successful use, after the commit.
     """
 
     def __init__(
         self,
-        store: Subscriptions,
+        store: SubscriptionStore,
         *,
         random: Random,
         clock: Clock,
