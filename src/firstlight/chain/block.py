@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from firstlight.chain import protobuf as pb
-from firstlight.encoding import Bytes32, ChainId, Count, Range, Record, Size, Uint
+from firstlight.encoding import Bytes32, ChainId, Range, Record, Size, Uint
 from firstlight.trees import rfc6962
 
 BLOCK_PROTOCOL = 11
@@ -63,7 +63,7 @@ class Header(Record):
     def partial(self) -> PartialHeader:
         """Return the little of this header that a light verifier needs."""
         tree = rfc6962.Tree([rfc6962.leaf_hash(leaf) for leaf in self.leaves()])
-        rest = tree.multiproof(_SHOWN)
+        rest = b"".join(tree.multiproof(_SHOWN))
         return PartialHeader(self.block_version, self.app_version, self.height, self.time, self.app_hash, rest)
 
     def leaves(self) -> tuple[bytes, ...]:
@@ -109,14 +109,14 @@ class Header(Record):
 
 @dataclass(frozen=True, slots=True)
 class PartialHeader(Record):
-    """A header without what its reader knows (chain, validators) or has no use for (``rest``: five Merkle hashes)."""
+    """A header without what its reader knows (chain, validators) or has no use for (``rest``: five Merkle hashes of 32 bytes)."""
 
     block_version: Uint
     app_version: Uint
     height: Height
     time: Nanoseconds
     app_hash: Bytes32
-    rest: Annotated[tuple[Bytes32, ...], Count(5, 5)]
+    rest: Annotated[bytes, Size(160)]
 
     def hash(self, chain: str, validators_hash: bytes) -> bytes:
         """Return the hash of the header of which this is a part, if it is of that chain and those validators."""
@@ -129,7 +129,8 @@ class PartialHeader(Record):
             pb.blob(1, self.app_hash),
         )
         leaves = {place: rfc6962.leaf_hash(leaf) for place, leaf in zip(_SHOWN, shown, strict=True)}
-        return rfc6962.root_from_multiproof(leaves, _FIELDS, self.rest)
+        rest = [self.rest[start : start + 32] for start in range(0, len(self.rest), 32)]
+        return rfc6962.root_from_multiproof(leaves, _FIELDS, rest)
 
 
 _SHOWN = (0, 1, 2, 3, 7, 10)

@@ -343,7 +343,7 @@ def _same_validator_twice() -> View:
         {"time": 1},
         {"app_hash": bytes(32)},
         {"app_version": 2},
-        {"rest": (bytes(32),) * 5},
+        {"rest": bytes(160)},
     ],
     ids=lambda change: next(iter(change)),
 )
