@@ -31,7 +31,15 @@ import hashlib
 from dataclasses import dataclass
 
 from firstlight import p256
-from firstlight.errors import ExchangeError, FirstlightError, MalformedError, ProofError, RefusedError, TransportError
+from firstlight.errors import (
+    ExchangeError,
+    FirstlightError,
+    MalformedError,
+    ProofError,
+    RefusedError,
+    SignatureError,
+    TransportError,
+)
 from firstlight.identity.credential import device_credential, id_cred, party_credential
 from firstlight.ledger.records import PartyStatus, TenureState
 from firstlight.ledger.tenure import Standing, counting
@@ -66,6 +74,8 @@ GRANTED = "granted"
 ANSWERED = "answered"
 UNIFORM_ERROR = ErrorMessage(UNSPECIFIED, text="refused").encode()
 """What everybody gets who has not been authenticated, whatever was wrong."""
+_REFUSING = (RefusedError, MalformedError, SignatureError, ProofError, TransportError)
+"""What a check, an appraiser or a grantor raises to refuse: its code is the refusal's."""
 _EAD_3 = {messages.EAD_CLAIM: True, messages.EAD_EVIDENCE: True, messages.EAD_REQUEST: True}
 
 
@@ -282,7 +292,7 @@ class Party:
                 alarm = standing.origin
                 raise RefusedError("clone-alarm")
             grant, new = self._grant(asked, standing, chosen, order, now)  # 15
-        except RefusedError as refused:
+        except _REFUSING as refused:
             item = Ead(messages.EAD_REFUSAL, True, Refusal(refused.code).encode())
             return _Outcome(refused.code, item, alarm=alarm, result=result)
         return _Outcome(GRANTED, Ead(messages.EAD_GRANT, True, grant), new, None, result)
