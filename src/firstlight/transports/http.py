@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from firstlight.transports.body import CBOR, CBOR_SEQUENCE, DEFAULT_BODY, EDHOC, JSON, RemoteError
 from firstlight.transports.client import HttpClient, Limits, Response, SyncClient
+from firstlight.transports.endpoint import Endpoint, read_endpoint
 from firstlight.transports.server import (
-    Endpoint,
     application,
     as_json,
     cbor,
@@ -13,7 +13,6 @@ from firstlight.transports.server import (
     raw,
     read_body,
     read_cbor,
-    read_endpoint,
     read_json,
     read_record,
     run,

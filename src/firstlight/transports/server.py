@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,11 +38,10 @@ from firstlight.errors import (
     StoreError,
     TransportError,
 )
-from firstlight.files import private_directory, read_limited, write_atomic
 from firstlight.logs import Log
 from firstlight.transports.body import CBOR, DEFAULT_BODY, JSON, error_body, is_cbor, parse_json
+from firstlight.transports.endpoint import Endpoint, remove_endpoint, write_endpoint
 
-ENDPOINT = "endpoint"
 GRACE_SECONDS = 2
 BACKLOG = 2048
 _BY_CODE = {
@@ -162,28 +160,6 @@ def application(role: str, routes: Sequence[BaseRoute], *, log: Log | None = Non
     )
 
 
-# --- endpoints --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a server listens, and which process it is."""
-
-    url: str
-    pid: int
-
-
-def read_endpoint(state_dir: Path) -> Endpoint:
-    """Return what the server of a state directory wrote.
-
-    Raises :class:`StoreError` (``file-missing``: it does not run) or :class:`MalformedError` (``bad-endpoint``).
-    """
-    value = parse_json(read_limited(state_dir / ENDPOINT, 4096))
-    if not isinstance(value, dict) or not isinstance(value.get("url"), str) or type(value.get("pid")) is not int:
-        raise MalformedError("bad-endpoint", f"{state_dir / ENDPOINT} is no endpoint file")
-    return Endpoint(value["url"], value["pid"])
-
-
 # --- running ----------------------------------------------------------------------------------
 
 
@@ -243,12 +219,11 @@ async def listening(
     try:
         await _until(accepting.wait(), task)
         if state_dir is not None:
-            value = json.dumps({"url": url, "pid": os.getpid()}).encode()
-            write_atomic(private_directory(state_dir) / ENDPOINT, value)
+            write_endpoint(state_dir, Endpoint(url, os.getpid()))
         yield url
     finally:
         if state_dir is not None:
-            (state_dir / ENDPOINT).unlink(missing_ok=True)
+            remove_endpoint(state_dir)
         server.stop()
         await task
         bound.close()
