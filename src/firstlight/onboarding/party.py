@@ -74,6 +74,26 @@ GRANTED = "granted"
 ANSWERED = "answered"
 UNIFORM_ERROR = ErrorMessage(UNSPECIFIED, text="refused").encode()
 """What everybody gets who has not been authenticated, whatever was wrong."""
+REFUSALS = {
+    "exchange-used": 5,
+    "superseded": 6,
+    "view-too-old": 7,
+    "party-suspended": 7,
+    "not-accepted": 8,
+    "frozen": 8,
+    "retired": 8,
+    "not-deployed": 8,
+    "stale-view": 9,
+    "bad-plan-opening": 10,
+    "wrong-party": 11,
+    "wrong-kind": 11,
+    "order-unknown": 12,
+    "order-foreign": 12,
+    "order-expired": 12,
+    "order-full": 12,
+    "clone-alarm": 14,
+}
+"""The codes of protected refusals and the numbers of their checks; those of 13 and 15 are the ports' own."""
 _REFUSING = (RefusedError, MalformedError, SignatureError, ProofError, TransportError)
 """What a check, an appraiser or a grantor raises to refuse: its code is the refusal's."""
 _EAD_3 = {messages.EAD_CLAIM: True, messages.EAD_EVIDENCE: True, messages.EAD_REQUEST: True}

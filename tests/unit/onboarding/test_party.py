@@ -18,7 +18,7 @@ from firstlight.errors import (
 )
 from firstlight.identity.credential import device_credential
 from firstlight.ledger.records import PartyStatus, TenureState
-from firstlight.onboarding import messages, wire
+from firstlight.onboarding import messages, party, wire
 from firstlight.onboarding.device import Acting, BackOff, Begun, Granted, Refused, Sent
 from firstlight.onboarding.edhoc import initiator, responder
 from firstlight.onboarding.edhoc.error import parse_error
@@ -297,6 +297,12 @@ def test_protected_refusals_consume_the_exchange(name: str) -> None:
     assert world.store.alarms() == ()
     again = world.send(sent.request_2)
     assert (again.data, again.repeated) == (reply.data, True)
+
+
+def test_every_refusal_is_in_the_table_and_tested() -> None:
+    elsewhere = {"exchange-used", "superseded", "wrong-party", "wrong-kind", "order-full", "clone-alarm"}
+    ports = {"reference-unknown", "request-refused"}
+    assert {code for code, _ in REFUSALS.values()} - ports == set(party.REFUSALS) - elsewhere
 
 
 def test_a_claim_shown_to_the_wrong_party() -> None:
