@@ -1,1 +1,1 @@
-"""What runs the state machine and writes blocks."""
+"""Engines that run the ledger's state machine: the embedded one, and what every engine offers."""

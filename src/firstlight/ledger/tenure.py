@@ -119,6 +119,16 @@ def needed(number: int, tenures: Tenures) -> tuple[int, ...]:
     return tuple(sorted(reading.numbers))
 
 
+def counted(number: int, tenures: Tenures, last: int, time: int) -> int:
+    """Return how many devices count as tenure ``number`` at ``time``: its own, and those of what counts as it.
+
+    These are live offers out of it, offers that have ended, and transfers that a recovery has undone; ``last`` is the
+    batch's number of tenures so far. Errors as :func:`counting`.
+    """
+    later = range(number, last + 1)
+    return sum(_read(tenures, one).count for one in later if counting(one, tenures, time).number == number)
+
+
 def live(offer: Tenure, tenures: Tenures, time: int) -> bool:
     """Return whether ``offer`` can be accepted at ``time``: not taken, before its expiry, no recovery since.
 

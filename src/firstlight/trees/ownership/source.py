@@ -29,15 +29,15 @@ class PageCache:
 
     def get(self, level: int, value: bytes) -> Page | None:
         """Return the page of ``level`` with this hash, if it is here."""
-        page = self._pages.get((level, value))
+        page = self._pages.pop((level, value), None)
         if page is not None:
-            self._pages.move_to_end((level, value))
+            self._pages[level, value] = page
         return page
 
     def put(self, level: int, page: Page) -> None:
         """Keep a page, and drop the one that was not used for longest when there are too many."""
+        self._pages.pop((level, page.hash), None)
         self._pages[level, page.hash] = page
-        self._pages.move_to_end((level, page.hash))
         if len(self._pages) > self._capacity:
             self._pages.popitem(last=False)
 
