@@ -52,5 +52,5 @@ def measured() -> Measurement:
 
 
 def reference_identifier(digest: bytes) -> bytes:
-    """Return the id (16 bytes) of the reference-value set for software with ``digest``: so a device can name its own."""
+    """Return the id (16 bytes) of the reference-value set for software with ``digest``; a device names its own so."""
     return hashlib.sha256(digest).digest()[:16]

@@ -1,0 +1,237 @@
+"""The ledger as a role sees it: transactions go in through a node, and nothing that it says is believed unproven.
+
+What is read is proven, with a fresh nonce, under a head that witnesses attest to (:func:`verify_bundle`). What the
+role has learnt of the chain's roots, epochs and heights it keeps in one file, so that it never goes back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from firstlight.discovery.bundle import MAX_NAMES, Bundle, BundleRequest, StateProof
+from firstlight.discovery.verify import Trust, View, verify_bundle, verify_follow_up
+from firstlight.encoding import Record, decode
+from firstlight.engines.port import Genesis
+from firstlight.errors import ConfigError, MalformedError, ProofError, RuleError, StoreError, TransportError
+from firstlight.files import read_limited, write_atomic
+from firstlight.ledger.records import Batch, Party, Tenure, batch_name, party_name, tenure_name
+from firstlight.ledger.transaction import parse
+from firstlight.ports import Random
+from firstlight.transports.client import CBOR, RemoteError, SyncClient
+
+GENESIS = "genesis.cbor"
+MEMORY = "ledger.cbor"
+MAX_GENESIS = 65_536
+MAX_MEMORY = 65_536
+NONCE = 32
+PATIENCE = 20.0
+"""Seconds to wait until a head shows what was just committed."""
+PAUSE = 0.05
+_RETRIES = 3
+_COMMITTED = frozenset({"", "ok", "committed"})
+_R = TypeVar("_R", bound=Record)
+
+
+class Http(Protocol):
+    """What is needed of an HTTP client (:class:`firstlight.transports.client.SyncClient`)."""
+
+    def post(self, url: str, body: bytes, *, content_type: str = CBOR, retries: int = 0) -> bytes:
+        """POST ``body`` and return the answer's body."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A transaction that is committed: its id and the height of its block."""
+
+    id: bytes
+    height: int
+
+
+def load_genesis(state_dir: Path) -> Genesis:
+    """Return the genesis in a state directory; :class:`StoreError`, :class:`ConfigError` (``bad-genesis``)."""
+    return read_genesis(state_dir / GENESIS)
+
+
+def read_genesis(path: Path) -> Genesis:
+    """Return the genesis in a file; :class:`StoreError`, :class:`ConfigError` (``bad-genesis``)."""
+    try:
+        return Genesis.decode(read_limited(path, MAX_GENESIS))
+    except MalformedError as error:
+        raise ConfigError("bad-genesis", f"{path}: {error.detail}") from error
+
+
+class LedgerClient:
+    """A role's access to the ledger; a context manager.
+
+    Everything that is read shows at least what this object has submitted. Raises :class:`TransportError` where the
+    node cannot be reached, is late (``view-behind``) or answers nonsense, :class:`ProofError` where it lies.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        genesis: Genesis,
+        memory: Path,
+        *,
+        random: Random,
+        http: Http | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Read through the node at URL ``node``; keep what is learnt in the file ``memory``.
+
+        Raises :class:`ConfigError` (``wrong-chain``) if the memory is of another chain, :class:`StoreError`.
+        """
+        self._node = node.rstrip("/")
+        self._memory = memory
+        self._random = random
+        self._http: Http = http if http is not None else SyncClient()
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._genesis = genesis
+        self._trust = _remembered(memory, genesis)
+        self._committed = 0
+        self.chain = genesis.chain
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def submit(self, transaction: bytes) -> Submitted:
+        """Submit a transaction and return once it is committed. The same one may be submitted again.
+
+        Raises :class:`RuleError` with the code of the rule that refused it.
+        """
+        identifier = parse(transaction).id
+        try:
+            body = self._http.post(f"{self._node}/v1/transactions", transaction, retries=_RETRIES)
+        except RemoteError as error:
+            if error.status >= 500:
+                raise
+            raise RuleError(error.code, error.detail, hint=error.hint) from error
+        submitted = _submitted(body, identifier)
+        self._committed = max(self._committed, submitted.height)
+        return submitted
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def view(self, *names: str, batch: bytes | None = None, prefix: tuple[int, int] = (0, 0)) -> View:
+        """Open the newest head and return what is proven under it about ``names`` and a batch's ``prefix``.
+
+        It is written down what was learnt of the chain. Raises :class:`ProofError`: as :func:`verify_bundle`, and
+        ``not-fresh`` without witnesses.
+        """
+        end = self._monotonic() + PATIENCE
+        while True:
+            view = self._open(names[:MAX_NAMES], batch, prefix)
+            if view.height > self._committed or not self._committed:
+                break
+            if self._monotonic() > end:
+                raise TransportError("view-behind", f"the node shows height {view.height} only")
+            self._sleep(PAUSE)
+        self._remember(view)
+        for at in range(MAX_NAMES, len(names), MAX_NAMES):
+            more = self.follow(view, *names[at : at + MAX_NAMES])
+            view = replace(view, records={**view.records, **more.records})
+        return view
+
+    def follow(self, view: View, *names: str, batch: bytes | None = None, prefix: tuple[int, int] = (0, 0)) -> View:
+        """Return what is proven about at most 32 ``names`` and a prefix under the head that ``view`` has opened."""
+        request = replace(
+            view.trust.request(self._random.bytes(NONCE), batch=batch, prefix=prefix, names=names), height=view.height
+        )
+        state = _decoded(StateProof, self._ask(request))
+        return verify_follow_up(state, request, view=view)
+
+    def records(self, *names: str) -> Mapping[str, Record | None]:
+        """Return records by name under the newest head, nothing for one that does not exist."""
+        return self.view(*names).records
+
+    def party(self, party: bytes) -> Party:
+        """Return a party's record; :class:`ProofError` (``unknown-party``)."""
+        return self._one(party_name(party), Party, "unknown-party")
+
+    def batch(self, batch: bytes) -> Batch:
+        """Return a batch's record; :class:`ProofError` (``unknown-batch``)."""
+        return self._one(batch_name(batch), Batch, "unknown-batch")
+
+    def tenure(self, batch: bytes, number: int) -> Tenure:
+        """Return a tenure's record; :class:`ProofError` (``unknown-tenure``)."""
+        return self._one(tenure_name(batch, number), Tenure, "unknown-tenure")
+
+    def _one(self, name: str, kind: type[_R], code: str) -> _R:
+        return record_of(self.view(name), name, kind, code)
+
+    def _open(self, names: tuple[str, ...], batch: bytes | None, prefix: tuple[int, int]) -> View:
+        request = self._trust.request(self._random.bytes(NONCE), batch=batch, prefix=prefix, names=names)
+        bundle = _decoded(Bundle, self._ask(request))
+        if bundle.freshness is None:
+            raise ProofError("not-fresh", "no witness says that this is the newest state")
+        return verify_bundle(bundle, request, trust=self._trust)
+
+    def _ask(self, request: BundleRequest) -> bytes:
+        return self._http.post(f"{self._node}/v1/bundles", request.encode(), retries=_RETRIES)
+
+    def _remember(self, view: View) -> None:
+        self._trust = replace(view.trust, tenure=0, revision=0)
+        if _remembered(self._memory, self._genesis).height < self._trust.height:
+            write_atomic(self._memory, self._trust.encode())
+
+
+def record_of(view: View, name: str, kind: type[_R], code: str) -> _R:
+    """Return the record ``name`` from what ``view`` proves; :class:`ProofError` with ``code`` if there is none."""
+    record = view.records.get(name)
+    if not isinstance(record, kind):
+        raise ProofError(code, f"the ledger has no {name}")
+    return record
+
+
+def _remembered(path: Path, genesis: Genesis) -> Trust:
+    try:
+        trust = Trust.decode(read_limited(path, MAX_MEMORY))
+    except StoreError as error:
+        if error.code != "file-missing":
+            raise
+        return Trust.at_birth(genesis.chain, genesis.root)
+    if trust.chain != genesis.chain:
+        raise ConfigError("wrong-chain", f"{path} is of chain {trust.chain}, the genesis of {genesis.chain}")
+    return trust
+
+
+def _submitted(body: bytes, identifier: bytes) -> Submitted:
+    try:
+        answer = decode(body)
+    except MalformedError as error:
+        raise TransportError("bad-response", str(error)) from error
+    if type(answer) is not list or len(answer) < 4 or answer[0] != identifier or type(answer[1]) is not int:
+        raise TransportError("bad-response", "the node says nothing proper about the transaction")
+    if answer[2] not in _COMMITTED:
+        raise RuleError(str(answer[2]), str(answer[3]))
+    return Submitted(identifier, answer[1])
+
+
+def _decoded(kind: type[_R], data: bytes) -> _R:
+    try:
+        return kind.decode(data)
+    except MalformedError as error:
+        raise TransportError("bad-response", str(error)) from error
