@@ -11,10 +11,11 @@ work shares the next one.
 from __future__ import annotations
 
 import contextlib
+import gc
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import islice
@@ -45,6 +46,7 @@ HEADS_SECONDS = 120
 """How long, in block time, heads before the newest are still served."""
 MAX_HEADS = 4_096
 SECOND = 1_000_000_000
+_LARGE = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,9 +273,10 @@ class EmbeddedEngine:
     def _settle(self, batch: Sequence[_Pending]) -> list[_Pending]:
         """Make a block of the batch, answer those who wait, and return what did not fit."""
         try:
-            draft = self._apply(batch)
-            if draft.taken:
-                self._commit(draft)
+            with _collector_paused(sum(len(one.data) for one in batch)):
+                draft = self._apply(batch)
+                if draft.taken:
+                    self._commit(draft)
         except FirstlightError as error:
             for pending in batch:
                 _fail(pending, error)
@@ -390,6 +393,19 @@ def _successors(maker: BlockMaker, first: _Closed, state: State) -> list[_Closed
         closed.append(_Closed(block, state))
         state = begin_block(state, block.header.height)
     return closed
+
+
+@contextlib.contextmanager
+def _collector_paused(size: int) -> Iterator[None]:
+    """Keep the garbage collector from walking all that lives while a block of ``size`` bytes makes much more."""
+    if size < _LARGE or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _fail(pending: _Pending, error: FirstlightError) -> None:
