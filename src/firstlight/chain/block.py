@@ -109,7 +109,10 @@ class Header(Record):
 
 @dataclass(frozen=True, slots=True)
 class PartialHeader(Record):
-    """A header without what its reader knows (chain, validators) or has no use for (``rest``: five Merkle hashes of 32 bytes)."""
+    """A header without what its reader knows (chain, validators) or has no use for.
+
+    ``rest`` are the five hashes (32 bytes each) that stand for the other fields in the header's Merkle tree.
+    """
 
     block_version: Uint
     app_version: Uint

@@ -198,7 +198,7 @@ def verify_bundle(bundle: Bundle, request: BundleRequest, *, trust: Trust, batch
         header_time=head.header.time // SECOND,
         app_hash=head.header.app_hash,
         time=time,
-        batch_id=request.batch,
+        batch_id=None,
         batch=None,
         owned=None,
         standing=None,
@@ -208,18 +208,16 @@ def verify_bundle(bundle: Bundle, request: BundleRequest, *, trust: Trust, batch
 
 
 def verify_follow_up(state: StateProof, request: BundleRequest, *, view: View, batch_size: int | None = None) -> View:
-    """Return what ``state`` proves under the head that ``view`` has opened: checks 6 and 8 to 10.
+    """Return ``view`` with what ``state`` proves under the head that it opened: checks 6 and 8 to 10.
 
-    What ``view`` held of other prefixes and records is not in the answer. Raises as :func:`verify_bundle`, and
-    :class:`ProofError` (``other-head``) if ``request`` is not for that head.
+    Records proven before stay; with a batch in ``request``, who owns the prefix is that of ``state``. Raises as
+    :func:`verify_bundle`, and :class:`ProofError` (``other-head``) if ``request`` is not for that head.
     """
     if request.height != view.height:
         raise ProofError("other-head", f"asked under {request.height}, opened {view.height}")
     records = _check_state(state, request, view.app_hash)
-    blank = replace(
-        view, batch_id=request.batch, batch=None, owned=None, standing=None, records=MappingProxyType(records)
-    )
-    return _check_batch(blank, state, request, batch_size)
+    view = replace(view, records=MappingProxyType({**view.records, **records}))
+    return _check_batch(view, state, request, batch_size)
 
 
 def _check_roots(head: HeadProof, trust: Trust) -> tuple[RootStatement, bytes]:
@@ -322,7 +320,7 @@ def _check_batch(view: View, state: StateProof, request: BundleRequest, batch_si
     if state.ownership is None:
         raise ProofError("no-ownership-proof", "nothing says who owns the prefix")
     owned = ownership.verify(batch.ownership, batch.size, request.prefix_bits, request.prefix_length, state.ownership)
-    view = replace(view, batch=batch, owned=owned)
+    view = replace(view, batch_id=request.batch, batch=batch, owned=owned, standing=None)
     if isinstance(owned, ownership.Split):
         if state.tenures:
             raise ProofError("wrong-tenures", "tenures, and the prefix is in several")

@@ -76,6 +76,7 @@ class Ledger:
     size: int = 1024
     at: int = 10
     records: dict[str, Record] = field(default_factory=dict)
+    leaves: bytes = bytes(32)
     trie: Trie = field(init=False)
     fillers: int = 0
 
@@ -102,7 +103,7 @@ class Ledger:
 
     def tree(self) -> sparse.Tree:
         """Return the state as a tree."""
-        batch = Batch(ISSUER, self.size, b"model-1", bytes(32), self.trie.root, (), (ISSUER,), 1000, 9)
+        batch = Batch(ISSUER, self.size, b"model-1", self.leaves, self.trie.root, (), (ISSUER,), 1000, 9)
         records: Mapping[str, Record] = {batch_name(BATCH): batch, **self.records}
         values = {tree_key(name): record.encode() for name, record in records.items()}
         values |= {hashlib.sha256(f"filler {one}".encode()).digest(): bytes(100) for one in range(self.fillers)}

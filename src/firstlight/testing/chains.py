@@ -51,6 +51,11 @@ class P256Key:
         """Return the ES256 signature of ``message``."""
         return p256.sign(self.private, message)
 
+    def exchange(self, peer: bytes) -> bytes:
+        """Return the ECDH x-coordinate with ``peer``: it is a :class:`firstlight.ports.KeyAgreement` too."""
+        key = p256.load(peer) if len(peer) == 33 else p256.from_x(peer)
+        return self.private.exchange(ec.ECDH(), key)
+
 
 class Ed25519Key:
     """A :class:`firstlight.chain.commit.ValidatorSigner` whose key follows from a name."""

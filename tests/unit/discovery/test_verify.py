@@ -151,7 +151,12 @@ def test_a_split_region_asks_for_a_longer_prefix_under_the_same_head() -> None:
     assert followed.owned == Uniform(3)
     assert followed.trust.tenure == 3
     assert followed.party(NETWORK) is not None
-    assert GOVERNANCE not in followed.records
+    assert followed.batch == view.batch
+    more = replace(ledger.trust.request(NONCE, names=(party_name(ISSUER),)), height=view.height)
+    wider = verify_follow_up(ledger.state(more), more, view=followed)
+    assert wider.standing == followed.standing
+    assert wider.party(ISSUER) is not None
+    assert wider.party(NETWORK) is not None
 
 
 def test_a_batch_that_is_no_power_of_two_is_split_at_the_top() -> None:
