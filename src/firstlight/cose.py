@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from firstlight import p256
@@ -60,6 +60,21 @@ class Signed:
                 raise SignatureError("unknown-key", f"no key with kid {signature.kid.hex()}")
             message = _to_be_signed(self, signature.protected, aad)
             p256.verify(keys[signature.kid], message, signature.value)
+
+    def cosigned(self, signer: Signer, *, aad: bytes = b"") -> Signed:
+        """Return a COSE_Sign with one more signature, by ``signer``.
+
+        Raises :class:`MalformedError` (``not-cose``) for a COSE_Sign1, ``signed-twice`` for a key that signed already.
+        """
+        kid = p256.kid(signer.public)
+        if not self.many:
+            raise MalformedError("not-cose", "a COSE_Sign1 has one signature")
+        if kid in {one.kid for one in self.signatures}:
+            raise MalformedError("signed-twice", "this key has signed already")
+        protected = encode({ALG: ES256, KID: kid})
+        value = signer.sign(_to_be_signed(self, protected, aad))
+        signatures = sorted((*self.signatures, Signature(protected, kid, value)), key=lambda one: one.kid)
+        return replace(self, signatures=tuple(signatures))
 
     def encode(self) -> bytes:
         """Return the bytes of the object."""
