@@ -182,6 +182,15 @@ class Count:
     low: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Bounds of a list of byte strings of one ``size``, which travels as one byte string: no framing for each."""
+
+    high: int
+    low: int = 0
+    size: int = 32
+
+
 Bytes8 = Annotated[bytes, Size(8)]
 Bytes16 = Annotated[bytes, Size(16)]
 Bytes32 = Annotated[bytes, Size(32)]
@@ -347,6 +356,8 @@ def _optional_codec(arguments: tuple[Any, ...]) -> tuple[_Dump, _Parse]:
 
 def _tuple_codec(arguments: tuple[Any, ...], bound: Any) -> tuple[_Dump, _Parse]:
     if len(arguments) == 2 and arguments[1] is Ellipsis:
+        if isinstance(bound, Packed) and arguments[0] is bytes:
+            return b"".join, _packed_parser(bound)
         if not isinstance(bound, Count):
             raise TypeError("a list in a record needs a Count")
         return _list_codec(arguments[0], bound)
@@ -372,3 +383,14 @@ def _list_codec(item: Any, count: Count) -> tuple[_Dump, _Parse]:
         return tuple([parse_item(entry) for entry in value])
 
     return (lambda value: [dump(entry) for entry in value]), parse
+
+
+def _packed_parser(bound: Packed) -> _Parse:
+    size, low, high = bound.size, bound.low * bound.size, bound.high * bound.size
+
+    def parse(value: Any) -> tuple[bytes, ...]:
+        if type(value) is not bytes or len(value) % size or not low <= len(value) <= high:
+            raise _shape("byte string", f"not {bound.low} to {bound.high} times {size} bytes")
+        return tuple([value[at : at + size] for at in range(0, len(value), size)])
+
+    return parse

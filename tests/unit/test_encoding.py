@@ -4,7 +4,18 @@ from typing import Annotated
 
 import pytest
 
-from firstlight.encoding import Bytes8, Count, Record, Text, Uint, decode, decode_sequence, encode, encode_sequence
+from firstlight.encoding import (
+    Bytes8,
+    Count,
+    Packed,
+    Record,
+    Text,
+    Uint,
+    decode,
+    decode_sequence,
+    encode,
+    encode_sequence,
+)
 from firstlight.errors import MalformedError
 
 
@@ -104,3 +115,16 @@ def test_what_has_no_place_in_a_message_cannot_be_encoded() -> None:
     for value in (1.5, {1, 2}, object(), 2**64, bytearray(b"a")):
         with pytest.raises(MalformedError, match="unencodable"):
             encode(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Path(Record):
+    hashes: Annotated[tuple[bytes, ...], Packed(2, 1, size=4)]
+
+
+def test_a_packed_list_travels_as_one_byte_string() -> None:
+    assert Path((b"aaaa", b"bbbb")).encode() == encode([b"aaaabbbb"])
+    assert Path.decode(encode([b"aaaabbbb"])) == Path((b"aaaa", b"bbbb"))
+    for value in (b"", b"aaaab", b"aaaabbbbcccc", [b"aaaa"], "aaaa"):
+        with pytest.raises(MalformedError, match="wrong-shape"):
+            Path.decode(encode([value]))

@@ -14,7 +14,7 @@ from typing import Annotated
 from firstlight import cose, p256
 from firstlight.chain.block import Height
 from firstlight.chain.root import MAX_KEYS, EpochStatement
-from firstlight.encoding import Bytes32, Bytes64, ChainId, Count, Range, Record, Seconds, Uint32, encode
+from firstlight.encoding import Bytes32, Bytes64, ChainId, Packed, Range, Record, Seconds, Uint32, encode
 from firstlight.errors import ProofError, SignatureError
 from firstlight.ports import Signer
 from firstlight.trees import rfc6962
@@ -63,7 +63,7 @@ class NonceProof(Record):
 
     index: Uint32
     size: Annotated[int, Range(1, MAX_NONCES)]
-    path: Annotated[tuple[Bytes32, ...], Count(12)]
+    path: Annotated[tuple[bytes, ...], Packed(12)]
 
     def root(self, nonce: bytes) -> bytes:
         """Return the Merkle root that ``nonce`` leads to; :class:`ProofError` (``bad-path``)."""

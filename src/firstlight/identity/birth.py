@@ -18,6 +18,7 @@ from firstlight.encoding import (
     Bytes64,
     ChainId,
     Count,
+    Packed,
     Record,
     Size,
     Uint32,
@@ -121,7 +122,7 @@ class BirthCredential(Record):
     size: BatchSize
     index: Uint32
     salt: Bytes16
-    path: Annotated[tuple[Bytes32, ...], Count(32)]
+    path: Annotated[tuple[bytes, ...], Packed(32)]
     mailbox: Bytes32
     model: Model
     identity: Bytes33

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Annotated, ClassVar
 
 from firstlight import p256
-from firstlight.encoding import Bytes16, Bytes32, Bytes33, Count, Range, Record, Size, decode
+from firstlight.encoding import Bytes16, Bytes33, Count, Packed, Range, Record, Size, decode
 from firstlight.errors import MalformedError, ProofError
 from firstlight.ports import Random
 from firstlight.trees import rfc6962
@@ -54,7 +54,7 @@ class ProfileClaim(Record):
     salt: Bytes16
     kind: Annotated[int, Range(0, 0)]
     receipt_key: Bytes33
-    others: Annotated[tuple[Bytes32, ...], Count(DIGESTS - 1, 1)]
+    others: Annotated[tuple[bytes, ...], Packed(DIGESTS - 1, 1)]
 
     def digest(self) -> bytes:
         """Return this claim's digest (32 bytes)."""
@@ -88,7 +88,7 @@ class PlanOpening(Record):
 
     claim: Annotated[bytes, Size(1, MAX_CLAIM)]
     position: Annotated[int, Range(0, DIGESTS - 1)]
-    path: Annotated[tuple[Bytes32, ...], Count(DEPTH, DEPTH)]
+    path: Annotated[tuple[bytes, ...], Packed(DEPTH, DEPTH)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Plan(Record):
     Raises :class:`ProofError` (``unsorted-digests``).
     """
 
-    digests: Annotated[tuple[Bytes32, ...], Count(DIGESTS, DIGESTS)]
+    digests: Annotated[tuple[bytes, ...], Packed(DIGESTS, DIGESTS)]
     profile: ProfileClaim
     parties: Annotated[tuple[PartyClaim, ...], Count(DIGESTS - 1, 1)]
 

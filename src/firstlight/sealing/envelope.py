@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from firstlight.encoding import Bytes32, Count, Range, Record, Size, Uint, encode
+from firstlight.encoding import Count, Packed, Range, Record, Size, Uint, encode
 from firstlight.errors import MalformedError
 from firstlight.ports import KeyAgreement
 from firstlight.sealing import hpke
@@ -33,7 +33,7 @@ class EnvelopeContent(Record):
     tenure: Annotated[int, Range(1, 2**32 - 1)]
     revision: Uint
     prefix_length: Annotated[int, Range(0, 32)]
-    digests: Annotated[tuple[Bytes32, ...], Count(16, 16)]
+    digests: Annotated[tuple[bytes, ...], Packed(16, 16)]
     claims: Annotated[tuple[Annotated[bytes, Size(1, 640)], ...], Count(16, 1)]
 
     def padded(self) -> bytes:

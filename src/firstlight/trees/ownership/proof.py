@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from firstlight.encoding import Bytes32, Count, Range, Record
+from firstlight.encoding import Packed, Range, Record
 from firstlight.errors import ProofError
 from firstlight.trees.ownership.nodes import MAX_TENURE, NOBODY, depth_of, split_hash, uniform_hash
 
@@ -23,8 +23,8 @@ class OwnershipProof(Record):
     """
 
     tenure: Annotated[int, Range(1, MAX_TENURE)] | None
-    children: Annotated[tuple[Bytes32, ...], Count(2)]
-    path: Annotated[tuple[Bytes32, ...], Count(MAX_DEPTH)]
+    children: Annotated[tuple[bytes, ...], Packed(2)]
+    path: Annotated[tuple[bytes, ...], Packed(MAX_DEPTH)]
 
 
 @dataclass(frozen=True, slots=True)
