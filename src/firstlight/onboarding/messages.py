@@ -23,9 +23,8 @@ from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from firstlight.encoding import (
     Bytes16,
-    Bytes32,
     Count,
-    Range,
+    Packed,
     Record,
     Seconds,
     Size,
@@ -39,6 +38,8 @@ from firstlight.errors import ExchangeError, MalformedError
 from firstlight.identity.birth import Leaf
 from firstlight.onboarding.edhoc.keys import Ead
 from firstlight.plan.claims import PlanOpening
+from firstlight.sim.subscription import NetworkName
+from firstlight.sim.suci import HomeNetwork
 
 EAD_HEIGHT = 65001
 EAD_CLAIM = 65002
@@ -74,7 +75,7 @@ class Claim(Record):
     batch: Bytes16
     index: Uint32
     leaf: Leaf
-    path: Annotated[tuple[Bytes32, ...], Count(32)]
+    path: Annotated[tuple[bytes, ...], Packed(32)]
     plan: PlanOpening
     height: Uint
     tenure: Uint32
@@ -90,15 +91,6 @@ class GrantKind(IntEnum):
     X509 = 2
 
 
-@dataclass(frozen=True, slots=True)
-class HomeKey(Record):
-    """A home network's public key for SUCI (TS 33.501 Annex C): profile 1 (A, X25519) or 2 (B, P-256), its id."""
-
-    profile: Annotated[int, Range(1, 2)]
-    id: Annotated[int, Range(0, 255)]
-    key: Annotated[bytes, Size(32, 33)]
-
-
 Supi = Annotated[str, Text(r"imsi-[0-9]{15}")]
 Der = Annotated[bytes, Size(1, 4096)]
 HostName = Annotated[str, Text(r"[A-Za-z0-9.-]{1,253}")]
@@ -106,12 +98,15 @@ HostName = Annotated[str, Text(r"[A-Za-z0-9.-]{1,253}")]
 
 @dataclass(frozen=True, slots=True)
 class SimGrant(Record):
-    """A subscription: K and OPc are not in it but come from the exporter, see :func:`subscription_keys`."""
+    """A subscription: K and OPc are not in it but come from the exporter, see :func:`subscription_keys`.
+
+    ``endpoint`` is where to attach, ``home`` how to conceal the SUPI, ``network`` the name that AKA' binds keys to.
+    """
 
     supi: Supi
     endpoint: Uri
-    home_key: HomeKey | None
-    network: Annotated[str, Text(r"[A-Za-z0-9:._-]{1,64}")]
+    home: HomeNetwork
+    network: NetworkName
 
 
 @dataclass(frozen=True, slots=True)

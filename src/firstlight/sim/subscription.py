@@ -1,31 +1,24 @@
-"""A subscription as both sides hold it: the operator's record, the device's soft USIM, and the keys' derivation.
+"""A subscription as both sides hold it: the operator's record, and the device's soft USIM.
 
 K and OPc never travel: both sides take them from the EDHOC exchange in which the grant was made
-(``EDHOC_Exporter``, RFC 9528 §4.2.1).
+(:func:`firstlight.onboarding.messages.subscription_keys`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Annotated
 
-from firstlight.encoding import Bytes16, Record, Text, Uri, encode
+from firstlight.encoding import Bytes16, Record, Text, Uri
 from firstlight.errors import MalformedError
 from firstlight.ports import Random
 from firstlight.sim.aka import Sequence, Sqn
 from firstlight.sim.suci import HomeNetwork
 
-EXPORTER_LABEL = 32768
-"""The exporter label of SIM keys, from the private range (RFC 9528 §10.1)."""
-
 Imsi = Annotated[str, Text(r"[0-9]{14,15}")]
 NetworkName = Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9:.-]{0,63}")]
 """The name that AKA' binds keys to: "WLAN", or "5G:…" for a serving network (TS 24.302 §8.1.1)."""
-
-Export = Callable[[int, bytes, int], bytes]
-"""``EDHOC_Exporter``: label, context, length in bytes."""
 
 
 class SubscriptionStatus(IntEnum):
@@ -91,15 +84,6 @@ class SoftSim(Record):
         if grant.imsi != credentials.imsi or not grant.imsi.startswith(grant.home.mcc + grant.home.mnc):
             raise MalformedError("foreign-imsi", "grant, credentials and home network do not agree")
         return cls(credentials, grant.home, grant.network, grant.access, Sequence.fresh())
-
-
-def derive_credentials(export: Export, *, chain: str, party: bytes, imsi: str) -> Credentials:
-    """Return the credentials that an EDHOC exchange yields for ``imsi``; both sides call this."""
-
-    def key(which: str) -> bytes:
-        return export(EXPORTER_LABEL, encode(["firstlight-sim-1", chain, party, imsi, which]), 16)
-
-    return Credentials(imsi, key("K"), key("OPc"))
 
 
 def draw_imsi(home: HomeNetwork, random: Random) -> str:

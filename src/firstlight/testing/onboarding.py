@@ -24,6 +24,7 @@ from firstlight.onboarding.party import Party, Profile, Reply
 from firstlight.onboarding.ports import Anchor, Appraisal, Asked, Facts, Issue
 from firstlight.plan.claims import PartyKind, Plan, PlanOpening, new_claim, new_plan
 from firstlight.plan.order import Order
+from firstlight.sim.suci import HomeNetwork, Scheme
 from firstlight.stores.exchanges import ExchangeStore
 from firstlight.testing.clock import FakeClock
 from firstlight.testing.random import SeededRandom
@@ -33,6 +34,7 @@ CHAIN = "testnet"
 BATCH = b"\x0b" * 16
 MODEL = b"meter-1"
 ORIGIN = 2
+HOME = HomeNetwork("001", "01", "0", Scheme.PROFILE_A, 1, bytes(range(32)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class SimMaker:
         self.next += 1
         self.made.append(asked.id)
         k, opc = subscription_keys(exporter, chain=CHAIN, party=self.party, supi=supi)
-        body = SimGrant(supi, "http://127.0.0.1:8080", None, "WLAN")
+        body = SimGrant(supi, "tcp://127.0.0.1:8080", HOME, "WLAN")
         return Issue(body, min(asked.now + 3600, asked.until), supi, k + opc)
 
 

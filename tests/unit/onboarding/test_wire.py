@@ -12,9 +12,9 @@ from firstlight.errors import ExchangeError, FirstlightError, MalformedError
 from firstlight.onboarding import messages, wire
 from firstlight.onboarding.edhoc.keys import Ead
 from firstlight.onboarding.edhoc.responder import HalfOpen
-from firstlight.onboarding.messages import Claim, Grant, GrantKind, HomeKey, Refusal, SimGrant, X509Grant, collect
+from firstlight.onboarding.messages import Claim, Grant, GrantKind, Refusal, SimGrant, X509Grant, collect
 from firstlight.onboarding.token import LIFETIME_NS, KeyRing, OpenState, TokenKey, open_token, seal_token
-from firstlight.testing.onboarding import World
+from firstlight.testing.onboarding import HOME, World
 from firstlight.testing.random import SeededRandom
 
 STATE = OpenState(HalfOpen(2, b"y" * 32, b"t" * 32, b"p" * 32), 1_000)
@@ -116,7 +116,7 @@ def test_bad_answers(data: bytes) -> None:
 
 
 def test_grants_round_trip() -> None:
-    sim = SimGrant("imsi-001010000000001", "http://127.0.0.1:80", HomeKey(1, 0, bytes(32)), "5G:mnc001.mcc001")
+    sim = SimGrant("imsi-001010000000001", "http://127.0.0.1:80", HOME, "5G:mnc001.mcc001")
     x509 = X509Grant((b"leaf", b"ca"), (b"root",), "broker.example", "mqtts://127.0.0.1:8883", "devices/x")
     for body, kind in ((sim, GrantKind.SIM), (x509, GrantKind.X509)):
         grant = Grant(bytes(16), 1, 2, body)
@@ -130,10 +130,10 @@ def test_grants_round_trip() -> None:
     [
         [],
         [bytes(16), 3, 1, 2, []],
-        [bytes(16), 2, 1, 2, ["imsi-001010000000001", "http://h", None, "n"]],
-        [bytes(16), 1, 1, 2, ["imsi-1", "http://h", None, "n"]],
-        [bytes(16), 1, 1, 2, ["imsi-001010000000001", "nonsense", None, "n"]],
-        [bytes(15), 1, 1, 2, ["imsi-001010000000001", "http://h", None, "n"]],
+        [bytes(16), 2, 1, 2, ["imsi-001010000000001", "http://h", ["001", "01", "0", 1, 1, bytes(32)], "n"]],
+        [bytes(16), 1, 1, 2, ["imsi-1", "http://h", ["001", "01", "0", 1, 1, bytes(32)], "n"]],
+        [bytes(16), 1, 1, 2, ["imsi-001010000000001", "nonsense", ["001", "01", "0", 1, 1, bytes(32)], "n"]],
+        [bytes(15), 1, 1, 2, ["imsi-001010000000001", "http://h", ["001", "01", "0", 1, 1, bytes(32)], "n"]],
     ],
 )
 def test_bad_grants(value: list[object]) -> None:
