@@ -22,6 +22,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from firstlight.encoding import ChainId, Count, Range, Text
 from firstlight.errors import ConfigError, StoreError
 from firstlight.files import private_directory, read_limited, write_atomic
+from firstlight.sealing.locator import GatewayName
 
 MAX_SETTINGS = 65_536
 Url = Annotated[str, Text(r"https?://[A-Za-z0-9.\-\[\]:]{1,120}(/[A-Za-z0-9._~/-]{0,120})?")]
@@ -71,11 +72,25 @@ class GatewaySettings(Served):
 
     ROLE: ClassVar[str] = "gateway"
     chain: Annotated[ChainId, About("chain id")]
-    name: Annotated[str, Text(r"[a-z0-9][a-z0-9.-]{0,63}"), About("the name under which devices compute locators")]
+    name: Annotated[
+        GatewayName | None, About("the name under which devices compute locators; none: the URL that it serves")
+    ] = None
     node: Annotated[Url, About("ledger node")]
     witnesses: Annotated[Urls, About("witness servers")] = ()
     mail_days: Annotated[Days, About("how long mail is kept")] = 400
     relay_seconds: Annotated[Span, About("time-out of a relayed request")] = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessSettings(Served):
+    """A witness: follows a node and says which head is the newest."""
+
+    ROLE: ClassVar[str] = "witness"
+    chain: Annotated[ChainId, About("chain id")]
+    node: Annotated[Url | None, About("ledger node that it follows; none: the command line says")] = None
+    trusting_days: Annotated[Days, About("how old the last verified header may be for the next to follow from it")] = (
+        400
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +177,7 @@ ROLES: dict[str, type[Settings]] = {
     kind.ROLE: kind
     for kind in (
         NodeSettings,
+        WitnessSettings,
         GatewaySettings,
         ConsortiumSettings,
         ManufacturerSettings,
