@@ -105,7 +105,9 @@ def test_the_import_contract_speaks_of_the_same_rooms() -> None:
     by_id = {one["id"]: one for one in contracts}
     assert by_id["pure"]["source_modules"] == [f"firstlight.{room}" for room in PURE]
     rooms = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert {f"firstlight.{room}" for room in rooms - {"__init__", "__main__", "testing"}} == set(by_id["testing"]["source_modules"])
+    assert {f"firstlight.{room}" for room in rooms - {"__init__", "__main__", "testing"}} == set(
+        by_id["testing"]["source_modules"]
+    )
 
 
 def test_every_file_states_what_it_is_for() -> None:

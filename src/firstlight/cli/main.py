@@ -76,9 +76,14 @@ def build(chosen: str | None) -> typer.Typer:
     for group in GROUPS:
         if group.name == chosen:
             _add(app, group)
-        elif importlib.util.find_spec(group.module) is not None:
+        elif present(group):
             app.command(group.name, help=group.help)(_placeholder)
     return app
+
+
+def present(group: Group) -> bool:
+    """Say whether a group's module is there; it is not loaded."""
+    return importlib.util.find_spec(group.module) is not None
 
 
 def _placeholder() -> None:
@@ -86,7 +91,7 @@ def _placeholder() -> None:
 
 
 def _add(app: typer.Typer, group: Group) -> None:
-    if importlib.util.find_spec(group.module) is None:
+    if not present(group):
         return
     module = importlib.import_module(group.module)
     inner = getattr(module, "app", None)
