@@ -118,6 +118,13 @@ def test_arguments_go_to_pytest_and_full_into_the_environment(venv: Path) -> Non
     assert (venv.parent / "pytest").read_text() == "1|-n 2 tests/unit -x\n"
 
 
+def test_the_demo_gets_its_arguments_where_it_was_called_and_its_exit_code_comes_back(venv: Path) -> None:
+    program(venv / "bin", "firstlight", 'echo "$PWD|$*"; exit 7')
+    script = f"cd {venv.parent} && {ROOT}/bin/demo --devices 3 --json 'a b.json'"
+    done = bash(script, venv.parent, FIRSTLIGHT_VENV=str(venv))
+    assert (done.returncode, done.stdout) == (7, f"{venv.parent}|demo --devices 3 --json a b.json\n")
+
+
 def test_help_needs_no_set_up(tmp_path: Path) -> None:
     done = bash(f"{ROOT}/bin/test --help", tmp_path, FIRSTLIGHT_VENV=str(tmp_path / "none"))
     assert done.returncode == 0
