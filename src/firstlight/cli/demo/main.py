@@ -1,0 +1,149 @@
+"""``firstlight demo``: the whole journey on one machine, told as it happens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from firstlight.cli import output
+from firstlight.cli.demo import trade
+from firstlight.cli.demo.counts import Counts, Recorder
+from firstlight.cli.demo.fleet import switch_on
+from firstlight.cli.demo.world import Addresses, Places, World
+from firstlight.cli.processes import Family
+from firstlight.console.fleet import FleetDisplay, Stage
+from firstlight.errors import AccessError, ConfigError
+from firstlight.files import write_atomic
+
+PATIENCE = 60.0
+"""Seconds without any device getting further, after which the demo gives up."""
+PAUSE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What ``--json`` writes."""
+
+    devices: int
+    counts: Counts
+    ledger_transactions: int
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether all devices are connected."""
+        return self.counts.connected == self.devices
+
+    def values(self) -> dict[str, float]:
+        """Return the report as JSON holds it."""
+        counts = {stage.value: count for stage, count in self.counts.stages().items()}
+        return {
+            "devices": self.devices,
+            **counts,
+            "ledger_transactions": self.ledger_transactions,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def command(
+    devices: Annotated[int, typer.Option("--devices", min=1, max=100_000, help="How many devices to switch on.")] = 50,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the counts to this file as JSON.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the world running, and say what can be done.")] = False,
+    isolate: Annotated[bool, typer.Option("--isolate", help="One process for each device, however many.")] = False,
+    state: Annotated[Path | None, typer.Option("--state", help="A new directory for the world; kept.")] = None,
+) -> None:
+    """Watch a fleet that nobody has met come online by itself.
+
+    Starts a ledger node, witnesses, a gateway, an MNO, an SP and an owner as separate processes; makes devices, sells
+    them through a distributor to the owner, who orders and deploys; then switches the devices on. Exits 0 only if all
+    of them are connected, as their service provider and their owner say.
+    """
+    root, temporary = _root(state)
+    try:
+        report = _play(Places(root), devices, keep=keep, isolate=isolate, json_file=json_file)
+    finally:
+        if temporary:
+            shutil.rmtree(root, ignore_errors=True)
+    if not report.complete:
+        missing = report.devices - report.counts.connected
+        raise AccessError("demo-incomplete", f"{missing} of {report.devices} devices are not connected")
+
+
+def _root(state: Path | None) -> tuple[Path, bool]:
+    if state is None:
+        return Path(tempfile.mkdtemp(prefix="firstlight-demo-")), True
+    if state.exists() and any(state.iterdir()):
+        raise ConfigError("state-not-empty", f"{state} holds something", hint="name a directory that is not there yet")
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return state.resolve(), False
+
+
+def _play(places: Places, count: int, *, keep: bool, isolate: bool, json_file: Path | None) -> Report:
+    with FleetDisplay(count) as display, Family(places.root / "output") as family:
+        world = World(places, family, display.say)
+        addresses = world.open()
+        parties = world.populate(addresses)
+        batch = trade.manufacture(places, addresses, count, display.say)
+        display.update({Stage.MADE: count})
+        holding = trade.sell(places, batch, display.say)
+        trade.choose(places, parties, holding, count, display.say)
+        display.update({Stage.DEPLOYED: count})
+        report = _switch_on(places, addresses, count, family, display, isolate=isolate)
+        if json_file is not None:
+            write_atomic(json_file, (json.dumps(report.values()) + "\n").encode(), 0o644)
+        display.finish()
+        _conclude(report)
+        if keep:
+            _leave_running(places, addresses, family)
+    return report
+
+
+def _switch_on(
+    places: Places, addresses: Addresses, count: int, family: Family, display: FleetDisplay, *, isolate: bool
+) -> Report:
+    directories = sorted(path for path in places.devices.iterdir() if path.is_dir())
+    began = time.monotonic()
+    processes = switch_on(directories, family, isolate=isolate)
+    display.say(f"{count} devices are switched on, in {processes} processes")
+    recorder = Recorder(places)
+    moved_at, counts = began, recorder.read()
+    while counts.connected < count and time.monotonic() - moved_at < PATIENCE:
+        family.check()
+        time.sleep(PAUSE)
+        newer = recorder.read()
+        if newer != counts:
+            moved_at, counts = time.monotonic(), newer
+            display.update(counts.stages())
+    return Report(count, counts, recorder.transactions(addresses.node), time.monotonic() - began)
+
+
+def _conclude(report: Report) -> None:
+    output.note(
+        f"{report.counts.connected} of {report.devices} devices connected {report.seconds:.1f} s after power-on, "
+        f"with {report.ledger_transactions} ledger transactions"
+    )
+
+
+def _leave_running(places: Places, addresses: Addresses, family: Family) -> None:
+    output.note(
+        f"""
+The world goes on running in {places.root}. In another terminal:
+
+  firstlight owner status {places.owner}
+  firstlight mno status {places.mno}
+  firstlight sp status {places.sp}
+  curl {addresses.node}/v1/counts
+
+Ctrl-C ends it."""
+    )
+    try:
+        family.watch()
+    except KeyboardInterrupt:
+        output.note("ending the world")

@@ -1,0 +1,160 @@
+"""The world of the demo: directories, servers as child processes, and everybody registered on the ledger."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from firstlight.cli.demo.commands import ENVIRONMENT, Answer, arguments, run
+from firstlight.cli.processes import Child, Family
+
+WITNESSES = 3
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where everybody's state directory is, all under one root."""
+
+    root: Path
+
+    @property
+    def consortium(self) -> Path:
+        """The members' keys, the genesis file, and the directories of node and witnesses."""
+        return self.root / "consortium"
+
+    @property
+    def genesis(self) -> Path:
+        """What everybody who joins is given."""
+        return self.consortium / "genesis.cbor"
+
+    @property
+    def node(self) -> Path:
+        """The ledger node."""
+        return self.consortium / "node"
+
+    @property
+    def gateway(self) -> Path:
+        """The gateway that nobody trusts."""
+        return self.root / "gateway"
+
+    @property
+    def manufacturer(self) -> Path:
+        """The manufacturer."""
+        return self.root / "manufacturer"
+
+    @property
+    def distributor(self) -> Path:
+        """The distributor: an owner for a while."""
+        return self.root / "distributor"
+
+    @property
+    def owner(self) -> Path:
+        """The owner."""
+        return self.root / "owner"
+
+    @property
+    def mno(self) -> Path:
+        """The mobile network operator."""
+        return self.root / "mno"
+
+    @property
+    def sp(self) -> Path:
+        """The service provider."""
+        return self.root / "sp"
+
+    @property
+    def devices(self) -> Path:
+        """One directory for each device."""
+        return self.root / "devices"
+
+    @property
+    def papers(self) -> Path:
+        """What people hand to each other: requests, purchases, sales."""
+        return self.root / "papers"
+
+    def witness(self, number: int) -> Path:
+        """Witness ``number``, from 1."""
+        return self.consortium / f"witness-{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the servers of the world listen."""
+
+    node: str
+    gateway: str
+    witnesses: tuple[str, ...]
+
+
+class World:
+    """A ledger, a gateway, an MNO, an SP and owners, each in a process of its own."""
+
+    def __init__(self, places: Places, family: Family, say: Say) -> None:
+        """Build in ``places``; children join ``family``."""
+        self.places = places
+        self._family = family
+        self._say = say
+
+    def open(self) -> Addresses:
+        """Start node, witnesses and gateway of a new chain."""
+        at = self.places
+        at.papers.mkdir(parents=True, mode=0o700)
+        self._say("the consortium makes its root, its witnesses and the genesis")
+        chain = f"demo-{secrets.token_hex(4)}"
+        run("consortium", "init", at.consortium, "--chain", chain, "--witnesses", WITNESSES)
+        self._say("a ledger node and its witnesses start")
+        node = self._ready(self._serve("node", at.node, "node", "serve", at.node))
+        children = [self._witness(number, node) for number in range(1, WITNESSES + 1)]
+        witnesses = tuple(self._ready(child) for child in children)
+        run("node", "witnesses", at.node, *witnesses)
+        self._say("a gateway that nobody trusts starts")
+        given = [word for url in witnesses for word in ("--witness", url)]
+        run("gateway", "init", at.gateway, "--genesis", at.genesis, "--node", node, *given)
+        gateway = self._ready(self._serve("gateway", at.gateway, "gateway", "serve", at.gateway))
+        return Addresses(node, gateway, witnesses)
+
+    def populate(self, addresses: Addresses) -> dict[str, str]:
+        """Let manufacturer, MNO, SP, distributor and owner join; return the ids of the three parties by role."""
+        at = self.places
+        self._say("manufacturer, operator, service provider and owners join")
+        joined = ("--genesis", at.genesis, "--node", addresses.node, "--gateway", addresses.gateway)
+        _together(
+            lambda: run("manufacturer", "init", at.manufacturer, *joined),
+            lambda: run("mno", "init", at.mno, *joined),
+            lambda: run("sp", "init", at.sp, *joined),
+            lambda: run("owner", "init", at.distributor, *joined),
+            lambda: run("owner", "init", at.owner, *joined),
+        )
+        servers = [
+            self._serve("mno", at.mno, "mno", "serve", at.mno),
+            self._serve("sp", at.sp, "sp", "serve", at.sp),
+            self._serve("owner", at.owner, "owner", "serve", at.owner),
+        ]
+        for server in servers:
+            self._ready(server)
+        parties = (("manufacturer", at.manufacturer), ("mno", at.mno), ("sp", at.sp))
+        return {role: self._register(role, state, addresses.node) for role, state in parties}
+
+    def _register(self, role: str, state: Path, node: str) -> str:
+        request = self.places.papers / f"{role}.registration"
+        run(role, "register", state, "--out", request)
+        return run("consortium", "endorse", self.places.consortium, request, "--node", node).text("party")
+
+    def _witness(self, number: int, node: str) -> Child:
+        state = self.places.witness(number)
+        return self._serve(f"witness-{number}", state, "consortium", "witness", state, "--node", node)
+
+    def _serve(self, name: str, state: Path, *words: object) -> Child:
+        return self._family.start(name, arguments(*words), environment=ENVIRONMENT, state_dir=state)
+
+    def _ready(self, child: Child) -> str:
+        return self._family.wait_for_endpoint(child)
+
+
+def _together(*calls: Callable[[], Answer]) -> list[Answer]:
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
