@@ -1,0 +1,63 @@
+"""``firstlight bench``: measure Firstlight on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from firstlight.bench.ledger import GOAL_DEVICES, keep, run
+from firstlight.bench.scene import Scale
+from firstlight.cli import output
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Measure Firstlight on this machine."""
+
+
+@app.command()
+def ledger(
+    devices: Annotated[
+        int, typer.Option("--devices", min=64, max=2_000_000, help="Devices in the batch; goals are for the default.")
+    ] = GOAL_DEVICES,
+    keep_baseline: Annotated[
+        Path | None, typer.Option("--keep-baseline", help="Also write the figures to this file, as JSON.")
+    ] = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--directory", help="Where to work, on a real disk; by default where temporary files go."),
+    ] = None,
+) -> None:
+    """Measure the embedded ledger through its real engine on a real file, every commit durable (FULL sync).
+
+    Each stage is a fresh process. Names keep their 1m and 100k with another --devices; 100k is one device in ten.
+
+    anchor_1m_seconds: devices' public keys read from a file, salts derived, leaf inputs, leaves tree, anchor_batch
+    built, committed, durable. Keys are not made nor points checked here: that is done when a device is made.
+
+    anchor_peak_mib: the most memory the whole process that did it ever held (VmHWM), interpreter and ledger included.
+
+    sell_1m_contiguous_ms: an offer of the whole batch, from its bytes to durable with its proof checked; median of 9.
+
+    sell_100k_random_ms: an offer of a tenth of the batch, picked at random, likewise; median of 3 different picks.
+
+    accept_ms: the slower of accepting the one and the other, likewise.
+
+    restart_seconds: from starting a new process, on the file that another left without closing it, to a proof bundle
+    that verifies; the interpreter's own start is included.
+
+    proof_bundle_bytes: all that a device is sent on its first day: header, commit, validators, epoch, two witnesses
+    over 64 gathered nonces, governance, batch, tenures and three parties with one multiproof over 1,000 records, and
+    the longest ownership path.
+
+    device_verify_ms: parse and verify that bundle, no key loaded before; median of 1,000.
+    """
+    report = run(Scale(devices=devices), directory or Path(tempfile.gettempdir()), output.note)
+    if keep_baseline is not None:
+        keep(report, keep_baseline)
+    output.emit(report.values(), report.text())
