@@ -123,12 +123,12 @@ def test_a_selection_is_its_set(indices: set[int], random) -> None:
 
 @given(st.binary(min_size=2, max_size=24))
 def test_bytes_are_no_selection_or_the_only_encoding_of_one(packed: bytes) -> None:
+    refusal: str | None = None
     try:
         selection = Selection(packed)
     except MalformedError as error:
         refusal = error.code
     else:
-        refusal = None
         assert Selection.of(selection.runs()).packed == packed
     assert refusal in {None, "bad-selection", "bad-varint"}
 
