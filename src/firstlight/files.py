@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from firstlight.errors import StoreError
@@ -25,9 +26,14 @@ def write_atomic(path: Path, data: bytes, mode: int = PRIVATE_FILE, *, exclusive
     With ``exclusive`` an existing file stays as it is. Raises :class:`StoreError`: ``file-exists``,
     ``file-not-written``.
     """
+    write_pieces(path, (data,), mode, exclusive=exclusive)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], mode: int = PRIVATE_FILE, *, exclusive: bool = False) -> None:
+    """Do the same with what comes in pieces; if they end in an error, the file at ``path`` stays as it was."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        _write_new(temporary, data, mode)
+        _write_new(temporary, pieces, mode)
         if exclusive:
             os.link(temporary, path)
             temporary.unlink()
@@ -43,11 +49,11 @@ def write_atomic(path: Path, data: bytes, mode: int = PRIVATE_FILE, *, exclusive
             temporary.unlink(missing_ok=True)
 
 
-def _write_new(path: Path, data: bytes, mode: int) -> None:
+def _write_new(path: Path, pieces: Iterable[bytes], mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)
-        file.write(data)
+        file.writelines(pieces)
         file.flush()
         os.fsync(descriptor)
 

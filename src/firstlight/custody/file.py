@@ -32,8 +32,11 @@ MAX_KEY_FILE = 4096
 
 
 def _save(path: Path, use: str, private: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> None:
-    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_atomic(path, f"Use: {use}\n".encode() + pem, exclusive=True)
+    write_atomic(path, _contents(use, private), exclusive=True)
+
+
+def _contents(use: str, private: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
+    return f"Use: {use}\n".encode() + private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _load(path: Path, use: str) -> object:
@@ -73,6 +76,12 @@ class _P256File:
         private = ec.generate_private_key(ec.SECP256R1())
         _save(path, cls.USE, private)
         return cls(private)
+
+    @classmethod
+    def generate(cls) -> tuple[Self, bytes]:
+        """Return a new key and the contents of its file, for a caller that writes many files at once."""
+        private = ec.generate_private_key(ec.SECP256R1())
+        return cls(private), _contents(cls.USE, private)
 
     @classmethod
     def load(cls, path: Path) -> Self:

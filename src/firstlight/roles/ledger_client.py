@@ -24,9 +24,7 @@ from firstlight.ledger.transaction import parse
 from firstlight.ports import Random
 from firstlight.transports.client import CBOR, RemoteError, SyncClient
 
-GENESIS = "genesis.cbor"
 MEMORY = "ledger.cbor"
-MAX_GENESIS = 65_536
 MAX_MEMORY = 65_536
 NONCE = 32
 PATIENCE = 20.0
@@ -55,19 +53,6 @@ class Submitted:
 
     id: bytes
     height: int
-
-
-def load_genesis(state_dir: Path) -> Genesis:
-    """Return the genesis in a state directory; :class:`StoreError`, :class:`ConfigError` (``bad-genesis``)."""
-    return read_genesis(state_dir / GENESIS)
-
-
-def read_genesis(path: Path) -> Genesis:
-    """Return the genesis in a file; :class:`StoreError`, :class:`ConfigError` (``bad-genesis``)."""
-    try:
-        return Genesis.decode(read_limited(path, MAX_GENESIS))
-    except MalformedError as error:
-        raise ConfigError("bad-genesis", f"{path}: {error.detail}") from error
 
 
 class LedgerClient:
