@@ -16,6 +16,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -169,7 +170,7 @@ class HttpClient:
         """Go through the SOCKS5 ``proxy`` (``socks5://host:port``) if given; ``transport`` replaces the network."""
         self._limits = limits or Limits()
         self._sleep = sleep
-        verify: ssl.SSLContext | bool = tls if tls is not None else False
+        verify = tls if tls is not None else _no_tls()
         timeout = httpx.Timeout(self._limits.seconds, connect=self._limits.connect_seconds)
         self._secure = tls is not None
         self._client = httpx.AsyncClient(
@@ -253,6 +254,12 @@ class HttpClient:
         return answer.cbor()
 
 
+@lru_cache(maxsize=1)
+def _no_tls() -> ssl.SSLContext:
+    """Return the context of clients that speak plain HTTP: it trusts nobody, and making one for each costs 1.5 ms."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 def _refuse_blind_tls(url: str, *, secure: bool) -> None:
     if url[:6].lower() == "https:" and not secure:
         raise TransportError("bad-url", "an https URL needs a TLS context that says whom to trust")
@@ -274,7 +281,7 @@ class SyncClient:
         self._limits = limits or Limits()
         self._sleep = sleep
         self._monotonic = monotonic
-        verify: ssl.SSLContext | bool = tls if tls is not None else False
+        verify = tls if tls is not None else _no_tls()
         timeout = httpx.Timeout(self._limits.seconds, connect=self._limits.connect_seconds)
         self._secure = tls is not None
         self._client = httpx.Client(timeout=timeout, verify=verify, transport=transport, trust_env=False)
