@@ -32,6 +32,10 @@ Days = Annotated[int, Range(1, 36_500)]
 Span = Annotated[int, Range(1, 2**31)]
 FileName = Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")]
 Host = Annotated[str, Text(r"[A-Za-z0-9.:-]{1,80}")]
+DnsName = Annotated[str, Text(r"[a-z0-9]([a-z0-9.-]{0,78}[a-z0-9])?")]
+NetworkName = Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9:.-]{0,63}")]
+Destination = Annotated[str, Text(r"[A-Za-z0-9.:-]{1,80}:(\*|[1-9][0-9]{0,4})")]
+Destinations = Annotated[tuple[Destination, ...], Count(256)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +153,11 @@ class MnoSettings(PartySettings):
     ROLE: ClassVar[str] = "mno"
     mcc: Annotated[str, Text(r"[0-9]{3}"), About("mobile country code")] = "001"
     mnc: Annotated[str, Text(r"[0-9]{2,3}"), About("mobile network code")] = "01"
-    network: Annotated[str, Text(r"[ -~]{1,64}"), About("access network name (TS 24.302)")] = "WLAN"
+    network: Annotated[NetworkName, About("access network name (TS 24.302)")] = "WLAN"
     access_port: Annotated[Port, About("port of the access network; 0: the system chooses")] = 0
+    destinations: Annotated[
+        Destinations, About("where attached devices may go, as host:port; * for every port of a host")
+    ] = ("127.0.0.1:*", "localhost:*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +166,7 @@ class SpSettings(PartySettings):
 
     ROLE: ClassVar[str] = "sp"
     broker_port: Annotated[Port, About("port of the broker; 0: the system chooses")] = 0
-    server_name: Annotated[Host, About("name in the broker's certificate")] = "localhost"
+    server_name: Annotated[DnsName, About("name in the broker's certificate")] = "localhost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

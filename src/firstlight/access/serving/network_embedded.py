@@ -132,6 +132,11 @@ class EmbeddedNetwork:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    @property
+    def proxy(self) -> str:
+        """Where the forwarder listens: ``socks5://host:port``."""
+        return self._proxy
+
     def attached(self) -> int:
         """Return how many devices are attached now."""
         return len(self._sessions)
