@@ -1,0 +1,74 @@
+"""Following a chain: from a header that was verified to the newest, by the light client's rules.
+
+A thin driver: :func:`firstlight.chain.light.verify` judges, this fetches what it asks for (bisection, where too few of
+the known validators signed to jump that far). The first header is verified against the validators of the genesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from firstlight.chain.commit import verify_commit
+from firstlight.chain.light import Invalid, NotEnoughTrust, Policy, SignedHeader, Success, Trusted, verify
+from firstlight.engines.port import Genesis
+from firstlight.errors import ProofError
+from firstlight.roles.wire import HeaderAnswer
+
+MAX_STEPS = 64
+Fetch = Callable[[int], Awaitable[HeaderAnswer]]
+"""Fetches what somebody says is the header of a height."""
+
+
+async def begin(genesis: Genesis, fetch: Fetch) -> Trusted:
+    """Return the first header, verified against the genesis.
+
+    1. It is of height 1 and of the genesis' time (``not-first-header``); 2. the validators of the genesis, and no
+    others, committed it (codes of :func:`firstlight.chain.commit.verify_commit`); 3. as :func:`trusted`.
+    """
+    first = await fetch(1)
+    if first.header.height != 1 or first.header.time != genesis.time:
+        raise ProofError("not-first-header", "not the header that the chain begins with")
+    verify_commit(genesis.chain, genesis.validators, first.header, first.commit)
+    return trusted(first)
+
+
+async def follow(known: Trusted, target: HeaderAnswer, fetch: Fetch, policy: Policy, now: int) -> Trusted:
+    """Return ``target`` once it is verified from ``known`` at ``now`` (Unix ns), over headers in between if need be.
+
+    Raises :class:`ProofError`: the code of the verdict, ``too-many-steps``, ``wrong-height`` (another header than
+    was asked for), and as :func:`trusted`.
+    """
+    wanted = [target]
+    for _ in range(MAX_STEPS):
+        following = wanted[-1]
+        verdict = verify(known, signed(following), policy, now)
+        if isinstance(verdict, Success):
+            known = trusted(following)
+            wanted.pop()
+            if not wanted:
+                return known
+        elif isinstance(verdict, NotEnoughTrust):
+            wanted.append(await _between(known, following, fetch))
+        elif isinstance(verdict, Invalid):
+            raise ProofError(verdict.code, verdict.detail)
+    raise ProofError("too-many-steps", f"more than {MAX_STEPS} headers in between")
+
+
+async def _between(known: Trusted, beyond: HeaderAnswer, fetch: Fetch) -> HeaderAnswer:
+    height = (known.header.height + beyond.header.height) // 2
+    found = await fetch(height)
+    if found.header.height != height:
+        raise ProofError("wrong-height", f"height {found.header.height}, asked for {height}")
+    return found
+
+
+def signed(answer: HeaderAnswer) -> SignedHeader:
+    """Return the header as the light client takes it."""
+    return SignedHeader(answer.header, answer.commit, answer.validators)
+
+
+def trusted(answer: HeaderAnswer) -> Trusted:
+    """Return a verified header with its next validators; ``next-validators`` if it names others."""
+    if answer.header.next_validators_hash != answer.next_validators.hash():
+        raise ProofError("next-validators", "not the validators that the header names for the next height")
+    return Trusted(answer.header, answer.next_validators)

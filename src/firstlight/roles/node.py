@@ -1,0 +1,195 @@
+"""A ledger node: the embedded engine behind HTTP.
+
+Submissions go to the engine, whose thread puts what comes together into one block; proofs are made in one worker
+thread, so that the event loop waits for neither. The URLs of witnesses stand in ``witnesses.json`` of the state
+directory, which is read again when it has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response as Answer
+from starlette.routing import Route
+
+from firstlight.custody.file import ValidatorKey
+from firstlight.custody.system import SystemClock
+from firstlight.discovery.bundle import BundleRequest
+from firstlight.engines.embedded import EmbeddedEngine
+from firstlight.engines.port import Committed
+from firstlight.errors import MalformedError, ProofError, RuleError, SignatureError
+from firstlight.ledger.transaction import MAX_BYTES, parse
+from firstlight.logs import Log, adopt_libraries, open_log
+from firstlight.ports import Clock
+from firstlight.roles.attesters import AskedWitnesses, WitnessFile
+from firstlight.roles.bundles import BundleService
+from firstlight.roles.consortium import VALIDATOR
+from firstlight.roles.registration import read_genesis
+from firstlight.roles.serving import serve_role
+from firstlight.roles.sources import EngineSource
+from firstlight.roles.wire import HeaderAnswer, ProofsRequest, TransactionAnswer
+from firstlight.settings import NodeSettings, load
+from firstlight.transports.client import CBOR, HttpClient, Limits
+from firstlight.transports.http import application, as_json, cbor, raw, read_body, read_record
+
+WITNESS_LIMITS = Limits(seconds=5.0, connect_seconds=2.0, response=1_024)
+_MAX_HEIGHT = 19
+_R = TypeVar("_R")
+_P = TypeVarTuple("_P")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a node serves from."""
+
+    engine: EmbeddedEngine
+    executor: ThreadPoolExecutor
+    source: EngineSource
+    bundles: BundleService
+    log: Log
+
+    async def submit(self, data: bytes) -> Committed:
+        """Return what a transaction did once it is durable; one that is committed already: what it did then.
+
+        Raises :class:`RuleError` with the code of whatever refused it, :class:`MalformedError` if it is none,
+        :class:`StoreError`.
+        """
+        try:
+            committed = await asyncio.wrap_future(self.engine.submit_soon(data))
+        except RuleError as error:
+            if error.code != "already-committed":
+                raise
+            return await self.status(parse(data).id)
+        except (SignatureError, ProofError) as error:
+            raise RuleError(error.code, error.detail, hint=error.hint) from error
+        one = committed
+        self.log.info("committed", transaction=one.id, height=one.height, step=one.kind.label, tenure=one.tenure)
+        return committed
+
+    async def status(self, identifier: bytes) -> Committed:
+        """Return what a committed transaction did; :class:`MalformedError` (``not-found``)."""
+        found = await self.in_thread(self.engine.status, identifier)
+        if found is None:
+            raise MalformedError("not-found", "no such transaction is committed")
+        return found
+
+    async def header(self, which: str) -> HeaderAnswer:
+        """Return the header of a height, or the newest; :class:`MalformedError` (``not-found``)."""
+        validators = self.engine.validators
+        if which == "latest":
+            head = self.engine.head()
+            return HeaderAnswer(head.header, head.commit, validators, validators)
+        if not which.isdecimal() or not which.isascii() or len(which) > _MAX_HEIGHT:
+            raise MalformedError("not-found", "a height is a number, or latest")
+        block = await self.in_thread(self.engine.header, int(which))
+        if block is None:
+            raise MalformedError("not-found", f"no block at height {which}")
+        return HeaderAnswer(block.header, block.commit, validators, validators)
+
+    async def counts(self) -> dict[str, object]:
+        """Return how much there is on the ledger."""
+        counts = await self.in_thread(self.engine.counts)
+        by_kind = {kind.label: number for kind, number in sorted(counts.transactions.items())}
+        return {
+            "chain": self.engine.chain,
+            "height": counts.height,
+            "transactions": counts.total,
+            "by_kind": by_kind,
+            "records": counts.records,
+        }
+
+    async def in_thread(self, call: Callable[[*_P], _R], *arguments: *_P) -> _R:
+        """Return what a call to the engine returns, made off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.executor, call, *arguments)
+
+
+def node_app(node: Node, log: Log) -> Starlette:
+    """Return the web application of a node."""
+
+    async def submit(request: Request) -> Answer:
+        return cbor(TransactionAnswer.of(await node.submit(await read_body(request, MAX_BYTES))))
+
+    async def status(request: Request) -> Answer:
+        return cbor(TransactionAnswer.of(await node.status(_identifier(request.path_params["id"]))))
+
+    async def header(request: Request) -> Answer:
+        return cbor(await node.header(request.path_params["height"]))
+
+    async def proofs(request: Request) -> Answer:
+        wanted = await read_record(request, ProofsRequest)
+        return cbor(await node.source.prove(wanted.requests))
+
+    async def bundle(request: Request) -> Answer:
+        return raw(await node.bundles.answer(await read_record(request, BundleRequest)), CBOR)
+
+    async def counts(_: Request) -> Answer:
+        return as_json(await node.counts())
+
+    routes = [
+        Route("/v1/transactions", submit, methods=["POST"]),
+        Route("/v1/transactions/{id}", status),
+        Route("/v1/headers/{height}", header),
+        Route("/v1/proofs", proofs, methods=["POST"]),
+        Route("/v1/bundles", bundle, methods=["POST"]),
+        Route("/v1/counts", counts),
+    ]
+    return application("node", routes, log=log)
+
+
+def _identifier(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise MalformedError("not-found", "a transaction's id is 64 hexadecimal digits") from error
+
+
+@contextlib.asynccontextmanager
+async def running(
+    engine: EmbeddedEngine, state_dir: Path, log: Log, *, witnesses: Sequence[str] = ()
+) -> AsyncIterator[Node]:
+    """Run a node over an open ``engine``; ``witnesses`` are asked beside those in the state directory's file."""
+    executor = ThreadPoolExecutor(1, "firstlight-node")
+    try:
+        async with HttpClient(WITNESS_LIMITS) as client:
+            asked = AskedWitnesses(client, WitnessFile(state_dir, witnesses).urls, log=log)
+            source = EngineSource(engine, executor)
+            bundles = BundleService(source, asked)
+            try:
+                yield Node(engine, executor, source, bundles, log)
+            finally:
+                await bundles.close()
+                await asked.close()
+    finally:
+        executor.shutdown()
+
+
+def open_engine(state_dir: Path, clock: Clock) -> EmbeddedEngine:
+    """Open the ledger of a state directory, which begins with its genesis if there is none yet.
+
+    Raises what :meth:`EmbeddedEngine.open` raises (``ledger-locked``: another process has it), and
+    :class:`firstlight.errors.ConfigError` of settings and genesis.
+    """
+    settings = load(NodeSettings, state_dir)
+    signer = ValidatorKey.load(state_dir / VALIDATOR)
+    database = state_dir / settings.database
+    genesis = None if database.exists() else read_genesis(state_dir / settings.genesis)
+    return EmbeddedEngine.open(database, signer=signer, clock=clock, genesis=genesis)
+
+
+async def serve_node(state_dir: Path, witnesses: Sequence[str] = ()) -> None:
+    """Run the node of a state directory until SIGTERM or SIGINT; errors as :func:`open_engine`."""
+    settings = load(NodeSettings, state_dir)
+    clock = SystemClock()
+    log = open_log(state_dir, "node", clock)
+    adopt_libraries(log)
+    with open_engine(state_dir, clock) as engine:
+        async with running(engine, state_dir, log, witnesses=witnesses) as node:
+            await serve_role(node_app(node, log), state_dir, settings)
