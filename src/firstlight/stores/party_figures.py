@@ -98,6 +98,17 @@ def grants(path: Path) -> tuple[GrantRow, ...]:
     )
 
 
+def heard(path: Path) -> frozenset[bytes]:
+    """Return the grants under which a message was read; errors as :func:`figures`."""
+    if not path.exists():
+        return frozenset()
+    with _reading(path) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'message'").fetchall():
+            return frozenset()
+        rows = connection.execute("SELECT DISTINCT grant_id FROM message WHERE grant_id IS NOT NULL").fetchall()
+    return frozenset(grant for (grant,) in rows)
+
+
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     try:

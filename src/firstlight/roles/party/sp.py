@@ -1,0 +1,225 @@
+"""A service provider: certificates issued in exchanges, and the broker that devices connect to with them.
+
+Its directory holds beside the rest (:mod:`firstlight.roles.party.place`)
+
+    authority.pem, authority.der   its own certificate authority
+    broker.pem, broker.crt         what its broker proves itself with
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from firstlight.access.serving.service_broker import EmbeddedBroker
+from firstlight.access.serving.service_port import BrokerIdentity, ServiceBroker
+from firstlight.custody.file import SigningKey
+from firstlight.enrolment.issue import (
+    MAX_CERTIFICATE,
+    Authority,
+    create_authority,
+    issue_client,
+    issue_crl,
+    issue_server,
+    to_pem,
+)
+from firstlight.enrolment.request import check_request
+from firstlight.enrolment.topics import topic_of
+from firstlight.errors import ConfigError, FirstlightError, RefusedError
+from firstlight.files import read_limited, write_atomic
+from firstlight.logs import Log, adopt_libraries, open_log
+from firstlight.onboarding.messages import Exporter, X509Grant
+from firstlight.onboarding.ports import Asked, Entry, Issue, NewGrant
+from firstlight.ports import Clock, Random
+from firstlight.roles.party.keeping import Keeper
+from firstlight.roles.party.mno import slot_of
+from firstlight.roles.party.place import Place, Ready, Room, announce, keep_ports, last_ports, make_place, open_place
+from firstlight.roles.party.readers import Reader
+from firstlight.roles.serving import serve_role
+from firstlight.settings import SpSettings
+from firstlight.stores import certificates
+from firstlight.stores.certificates import Certificates, NewCertificate, StoredCertificate
+from firstlight.stores.exchanges import ExchangeStore, StoredGrant
+from firstlight.stores.messages import Messages
+from firstlight.transports.http import application
+
+AUTHORITY_KEY, AUTHORITY = "authority.pem", "authority.der"
+BROKER_KEY, BROKER = "broker.pem", "broker.crt"
+AUTHORITY_SECONDS = 20 * 365 * 86_400
+BROKER_SECONDS = 5 * 365 * 86_400
+CRL_SECONDS = 86_400
+"""How long a revocation list stands; a new one is made twice in that time, and with every revocation."""
+MESSAGE_SECONDS = 30 * 86_400
+"""How long notes of messages are kept."""
+TOPIC = "telemetry"
+SERIAL_BYTES = 20
+SECOND = 1_000_000_000
+
+
+def init(settings: SpSettings, state_dir: Path, genesis: Path) -> Place[SpSettings]:
+    """Make a provider's state directory; errors as :func:`firstlight.roles.party.place.make_place`."""
+    place = make_place(settings, state_dir, genesis)
+    now, random = place.now(), place.random
+    title = f"SP {place.keys.party.hex()[:16]}"
+    signer = SigningKey.create(state_dir / AUTHORITY_KEY)
+    own = create_authority(signer, title=title, now=now, lifetime=AUTHORITY_SECONDS, random=random)
+    write_atomic(state_dir / AUTHORITY, own.certificate, exclusive=True)
+    key = SigningKey.create(state_dir / BROKER_KEY)
+    issued = issue_server(own, key.public, host=settings.server_name, now=now, lifetime=BROKER_SECONDS, random=random)
+    write_atomic(state_dir / BROKER, to_pem(issued.certificate), exclusive=True)
+    return place
+
+
+def authority(state_dir: Path) -> Authority:
+    """Return the provider's authority; :class:`firstlight.errors.StoreError`."""
+    certificate = read_limited(state_dir / AUTHORITY, MAX_CERTIFICATE)
+    return Authority(certificate, SigningKey.load(state_dir / AUTHORITY_KEY))
+
+
+class CertificateGrantor:
+    """Issues certificates (``onboarding.ports.Grantor``) for the key in a device's request."""
+
+    def __init__(self, own: Authority, *, server: str, broker: str, lifetime: int, random: Random) -> None:
+        """Grant for ``lifetime`` seconds at most; devices find ``server`` (its name) at ``broker`` (a URI)."""
+        self._authority = own
+        self._server = server
+        self._broker = broker
+        self._lifetime = lifetime
+        self._random = random
+
+    def grant(self, asked: Asked, exporter: Exporter) -> Issue:  # noqa: ARG002 - the key is the device's own
+        """Issue a certificate.
+
+        Raises :class:`RefusedError` (``request-missing``, ``authority-expired``) and what
+        :func:`firstlight.enrolment.request.check_request` raises.
+        """
+        if not asked.request:
+            raise RefusedError("request-missing")
+        public = check_request(asked.request)
+        lifetime = min(self._lifetime, asked.until - asked.now)
+        try:
+            issued = issue_client(self._authority, public, now=asked.now, lifetime=lifetime, random=self._random)
+        except ConfigError as error:
+            raise RefusedError(error.code, error.detail) from error
+        body = X509Grant(
+            (issued.certificate,),
+            (self._authority.certificate,),
+            self._server,
+            self._broker,
+            topic_of(issued.name, TOPIC),
+        )
+        return Issue(body, issued.expires, issued.name, issued.serial.to_bytes(SERIAL_BYTES))
+
+
+def keep_certificate(connection: sqlite3.Connection, entry: Entry, grant: NewGrant) -> None:
+    """Keep a new grant's certificate in the transaction that commits its exchange (``stores.exchanges.GrantHook``)."""
+    serial = int.from_bytes(grant.secret)
+    slot = slot_of(entry.batch, entry.index, grant.origin)
+    certificates.insert(
+        connection, NewCertificate(grant.identifier, serial, grant.id, slot, grant.issued_at, grant.expires)
+    )
+
+
+def open_exchanges(database: Path) -> ExchangeStore:
+    """Open a provider's exchanges; errors as :meth:`ExchangeStore.open`."""
+    return ExchangeStore.open(database, on_grant=keep_certificate)
+
+
+class Revoker:
+    """Keeps the broker's revocation list current: revokes what ends, and issues a new list in time."""
+
+    def __init__(
+        self, own: Authority, store: Certificates, exchanges: ExchangeStore, *, clock: Clock, log: Log
+    ) -> None:
+        """Follow what happens in both stores from now on; call :meth:`run` in the event loop."""
+        self._authority = own
+        self._store = store
+        self._clock = clock
+        self._log = log
+        self._due = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        exchanges.watch(self._ended)
+        store.watch(self._revoked)
+
+    def crl(self) -> bytes:
+        """Return a new revocation list."""
+        now = self._clock.now() // SECOND
+        following = self._store.next_list(now)
+        return issue_crl(self._authority, following.entries, number=following.number, now=now, lifetime=CRL_SECONDS)
+
+    async def run(self, broker: ServiceBroker) -> None:
+        """Give ``broker`` a new list whenever something was revoked, and before the old one is overdue."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CRL_SECONDS / 2):
+                    await self._due.wait()
+            self._due.clear()
+            try:
+                await broker.reload_crl(await asyncio.to_thread(self.crl))
+            except FirstlightError as error:
+                self._log.refusal(error, step="crl")
+
+    def _ended(self, ended: tuple[StoredGrant, ...]) -> None:
+        try:
+            self._store.revoke([grant.id for grant in ended], self._clock.now() // SECOND)
+        except FirstlightError as error:
+            self._log.refusal(error, step="revoke")
+        self._revoked(())
+
+    def _revoked(self, _: tuple[StoredCertificate, ...]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._due.set)
+
+
+async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False) -> None:
+    """Run the provider until SIGTERM or SIGINT: onboarding, orders, and the embedded broker.
+
+    Raises what opening the directory raises, :class:`firstlight.errors.AccessError` (``broker-not-started``),
+    :class:`firstlight.errors.ConfigError` (``cannot-listen``).
+    """
+    place = open_place(SpSettings, state_dir)
+    settings, clock = place.settings, place.clock
+    log = open_log(state_dir, settings.ROLE, clock, quiet=quiet)
+    adopt_libraries(log)
+    own = authority(state_dir)
+    exchanges = open_exchanges(place.database)
+    with Room(place, exchanges, log) as room, contextlib.ExitStack() as inner:
+        store = inner.enter_context(contextlib.closing(Certificates.open(place.database)))
+        messages = inner.enter_context(contextlib.closing(Messages.open(place.database)))
+        reader = inner.enter_context(contextlib.closing(Reader(messages, store, exchanges, clock=clock, log=log)))
+        revoker = Revoker(own, store, exchanges, clock=clock, log=log)
+        identity = BrokerIdentity(state_dir / BROKER, state_dir / BROKER_KEY, own.certificate)
+        port = last_ports(state_dir, settings.host, {"broker": settings.broker_port})["broker"]
+        broker = EmbeddedBroker(identity, revoker.crl(), clock=clock, log=log, host=settings.host, port=port)
+        broker.messages(reader.take)
+        await broker.start()
+        renewing = asyncio.create_task(revoker.run(broker))
+        try:
+            where = broker.endpoint
+            keep_ports(state_dir, {"broker": where.port})
+            grantor = CertificateGrantor(
+                own,
+                server=settings.server_name,
+                broker=f"mqtts://{where.host}:{where.port}",
+                lifetime=settings.grant_seconds,
+                random=place.random,
+            )
+            desk = inner.enter_context(contextlib.closing(room.desk(grantor)))
+            async with Keeper(exchanges, clock, log, also=_pruning(store, messages, clock)):
+                app = application(settings.ROLE, desk.routes(), log=log)
+                await serve_role(app, state_dir, settings, on_ready=announce(ready))
+        finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
+            await broker.stop()
+
+
+def _pruning(store: Certificates, messages: Messages, clock: Clock) -> Callable[[], None]:
+    def prune() -> None:
+        store.prune(clock.now() // SECOND)
+        messages.prune(clock.now() - MESSAGE_SECONDS * SECOND)
+
+    return prune
