@@ -86,9 +86,10 @@ def counting(number: int, tenures: Tenures, time: int) -> Standing:
     while True:
         tenure = _read(tenures, number)
         if tenure.state in _NOT_TAKEN:
+            previous = _earlier(number, tenure.previous)
             if live(tenure, tenures, time):
                 offer = number
-            number = _earlier(number, tenure.previous)
+            number = previous
             continue
         holder = _origin(tenures, number, tenure)
         seller = _seller(tenures, tenure.origin, holder)

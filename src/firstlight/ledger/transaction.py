@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Annotated, Any, ClassVar
 
 from firstlight import cose
+from firstlight.chain.root import StatementBytes
 from firstlight.encoding import (
     Bytes16,
     Bytes32,
@@ -22,7 +23,6 @@ from firstlight.encoding import (
     Range,
     Record,
     Seconds,
-    Size,
     Uint,
     Uint32,
     Uri,
@@ -43,7 +43,6 @@ MAX_DELAY = 90 * 86_400
 Number = Annotated[int, Range(1, 2**32 - 1)]
 """A tenure's number."""
 Delay = Annotated[int, Range(0, MAX_DELAY)]
-Statement = Annotated[bytes, Size(1, 16_384)]
 Endpoints = Annotated[tuple[Uri, ...], Count(4)]
 
 
@@ -310,17 +309,21 @@ class SetEpoch(Body):
     KIND: ClassVar[Kind] = Kind.SET_EPOCH
     MANY: ClassVar[bool] = True
 
-    statement: Statement
+    statement: StatementBytes
 
 
 @dataclass(frozen=True, slots=True)
 class RotateRoot(Body):
-    """Put the next signed root statement in force. Signed by m of the new root's keys; the sequence is its version."""
+    """Put the next signed root statement in force. Signed by m of the new root's keys; the sequence is its version.
+
+    ``epoch`` is the epoch statement in force, its contents unchanged, signed by m of the new root's keys.
+    """
 
     KIND: ClassVar[Kind] = Kind.ROTATE_ROOT
     MANY: ClassVar[bool] = True
 
-    statement: Statement
+    statement: StatementBytes
+    epoch: StatementBytes
 
 
 BODIES: dict[Kind, type[Body]] = {

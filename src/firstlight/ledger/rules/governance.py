@@ -45,6 +45,8 @@ def rotate_root(draft: Draft, body: RotateRoot) -> Outcome:
        :func:`open_root` raises); it is of this chain (``wrong-chain``) and the next version (``wrong-root-version``).
     2. m of its keys signed the transaction (``not-endorsed``, ``unknown-key``, ``bad-signature``); the sequence is its
        version (``wrong-sequence``).
+    3. No epoch is pending (``epoch-pending``), and the one in force comes with it, signed by the new root
+       (``epoch-signature``, ``wrong-epoch``), so that whoever knows the new root alone can check it.
     """
     root = draft.root()
     statement = open_root(body.statement, signed_by=[root])
@@ -56,6 +58,10 @@ def rotate_root(draft: Draft, body: RotateRoot) -> Outcome:
     draft.signed_by_any(statement.keys)
     draft.sequence(statement.version)
     governance = draft.before.governance()
+    require(governance.next_epoch == 0, "epoch-pending", f"epoch {governance.next_epoch} has not begun")
+    epoch = open_epoch(body.epoch, statement)
+    require(epoch.hash() == governance.epoch_hash, "wrong-epoch", f"epoch {governance.epoch} is in force")
+    draft.put_value(epoch_name(epoch.number), encode(body.epoch))
     draft.put_value(root_name(statement.version), encode(body.statement))
     draft.put(GOVERNANCE, replace(governance, root_version=statement.version, root_hash=statement.hash()))
     return Outcome()
