@@ -15,7 +15,7 @@ from firstlight.cli import output
 from firstlight.files import write_atomic
 from firstlight.roles.party.status import MnoStatus, SpStatus, database_of, grant_rows
 from firstlight.roles.workplace import identifier_of, plain_url
-from firstlight.settings import PartySettings
+from firstlight.settings import PartySettings, load
 from firstlight.stores.exchanges import ExchangeStore
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The state directory.")]
@@ -121,7 +121,7 @@ def _add_orders(app: typer.Typer, role: Role) -> None:
         from firstlight.roles.party.orders import listed
         from firstlight.stores.pending_orders import PendingOrders
 
-        database = database_of(role.kind, directory)
+        database = _database(role, directory)
         pending, exchanges = PendingOrders.open(database), role.exchanges(database)
         columns = ("order", "state", "batch", "tenure", "devices", "used", "until")
         rows = [
@@ -145,7 +145,7 @@ def _add_orders(app: typer.Typer, role: Role) -> None:
         from firstlight.stores.pending_orders import PendingOrders
 
         number = identifier_of(order, "order")
-        database = database_of(role.kind, directory)
+        database = _database(role, directory)
         approved = let_count(number, PendingOrders.open(database), role.exchanges(database))
         output.emit(
             {"order": number, "state": approved.state, "devices": approved.order.devices},
@@ -157,6 +157,7 @@ def _add_status(app: typer.Typer, role: Role) -> None:
     @app.command()
     def status(directory: Directory, grants: Grants = False) -> None:
         """Say how many devices came how far, by this party's own records. The server may run or not."""
+        _database(role, directory)
         found = role.status(directory)
         shown: dict[str, object] = {
             field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name != "heard"
@@ -167,6 +168,12 @@ def _add_status(app: typer.Typer, role: Role) -> None:
                 {"grant": one.grant.hex(), "state": one.state, "confirmed": one.confirmed} for one in rows
             ]
         output.emit(shown)
+
+
+def _database(role: Role, directory: Path) -> Path:
+    """Return where the role's database is, or raise if DIR is no directory of its."""
+    load(role.kind, directory)
+    return database_of(role.kind, directory)
 
 
 def _day(seconds: int) -> str:
