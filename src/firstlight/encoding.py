@@ -191,6 +191,18 @@ class Packed:
     size: int = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Gapped:
+    """Bounds of a list of byte strings of one ``size``, some of them empty, which travels as one byte string.
+
+    That is: their number (2 bytes, big-endian) ‖ a bit for each, the most significant first, 1 where it is not empty,
+    with zeros up to a whole byte ‖ those that are not empty.
+    """
+
+    high: int
+    size: int = 32
+
+
 Bytes8 = Annotated[bytes, Size(8)]
 Bytes16 = Annotated[bytes, Size(16)]
 Bytes32 = Annotated[bytes, Size(32)]
@@ -358,6 +370,8 @@ def _tuple_codec(arguments: tuple[Any, ...], bound: Any) -> tuple[_Dump, _Parse]
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         if isinstance(bound, Packed) and arguments[0] is bytes:
             return b"".join, _packed_parser(bound)
+        if isinstance(bound, Gapped) and arguments[0] is bytes:
+            return _dump_gapped, _gapped_parser(bound)
         if not isinstance(bound, Count):
             raise TypeError("a list in a record needs a Count")
         return _list_codec(arguments[0], bound)
@@ -392,5 +406,34 @@ def _packed_parser(bound: Packed) -> _Parse:
         if type(value) is not bytes or len(value) % size or not low <= len(value) <= high:
             raise _shape("byte string", f"not {bound.low} to {bound.high} times {size} bytes")
         return tuple([value[at : at + size] for at in range(0, len(value), size)])
+
+    return parse
+
+
+def _dump_gapped(values: tuple[bytes, ...]) -> bytes:
+    width = (len(values) + 7) // 8
+    bits = 0
+    for value in values:
+        bits = bits << 1 | bool(value)
+    return len(values).to_bytes(2) + (bits << 8 * width - len(values)).to_bytes(width) + b"".join(values)
+
+
+def _gapped_parser(bound: Gapped) -> _Parse:
+    size = bound.size
+
+    def parse(value: Any) -> tuple[bytes, ...]:
+        if type(value) is not bytes or len(value) < 2 or int.from_bytes(value[:2]) > bound.high:
+            raise _shape("byte string", f"not a list of at most {bound.high}")
+        count = int.from_bytes(value[:2])
+        at = 2 + (count + 7) // 8
+        bits = int.from_bytes(value[2:at]) >> 8 * (at - 2) - count
+        items: list[bytes] = []
+        for place in range(count - 1, -1, -1):
+            length = size if bits >> place & 1 else 0
+            items.append(value[at : at + length])
+            at += length
+        if at != len(value) or _dump_gapped(tuple(items)) != value:
+            raise _shape("byte string", "items are missing or left over")
+        return tuple(items)
 
     return parse

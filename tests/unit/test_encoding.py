@@ -7,6 +7,7 @@ import pytest
 from firstlight.encoding import (
     Bytes8,
     Count,
+    Gapped,
     Packed,
     Record,
     Text,
@@ -128,3 +129,37 @@ def test_a_packed_list_travels_as_one_byte_string() -> None:
     for value in (b"", b"aaaab", b"aaaabbbbcccc", [b"aaaa"], "aaaa"):
         with pytest.raises(MalformedError, match="wrong-shape"):
             Path.decode(encode([value]))
+
+
+@dataclass(frozen=True, slots=True)
+class Climb(Record):
+    siblings: Annotated[tuple[bytes, ...], Gapped(9, size=4)]
+
+
+def test_a_gapped_list_travels_as_one_byte_string() -> None:
+    climb = Climb((b"aaaa", b"", b"bbbb"))
+    assert climb.encode() == encode([b"\x00\x03\xa0aaaabbbb"])
+    assert Climb.decode(climb.encode()) == climb
+    assert Climb.decode(Climb(()).encode()) == Climb(())
+    assert Climb.decode(Climb((b"",) * 9).encode()) == Climb((b"",) * 9)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\x00",
+        b"\x00\x03",
+        b"\x00\x03\xa0aaaabbb",
+        b"\x00\x03\xa0aaaabbbbc",
+        b"\x00\x03\xb0aaaabbbb",
+        b"\x00\x03\xe0aaaabbbb",
+        b"\x00\x03\x80aaaabbbb",
+        b"\x00\x0a\x00\x00",
+        "aaaa",
+        [b"aaaa"],
+    ],
+)
+def test_another_gapped_list_is_refused(value: object) -> None:
+    with pytest.raises(MalformedError, match="wrong-shape"):
+        Climb.decode(encode([value]))

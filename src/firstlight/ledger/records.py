@@ -1,7 +1,7 @@
 """What the ledger holds: the records, and the names under which the sparse Merkle tree keeps them.
 
-A record's key in the tree is the SHA-256 of its name (ASCII); its value is the record's deterministic
-CBOR. No field is free text.
+A record's key in the tree is the SHA-256 of its name (ASCII), a tenure's near that of its batch
+(:func:`tree_key`); its value is the record's deterministic CBOR. No field is free text.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from firstlight.encoding import (
 MAX_BATCH = 2**32 - 1
 MAX_RECOVERIES = 16
 """How often one origin can be recovered; an owner who comes near to it sells to a fresh key of his own."""
+_SHARED = 3
 Model = Annotated[bytes, Size(1, 32)]
 """A hardware model (EAT ``hwmodel``, RFC 9711 §4.2.4)."""
 BatchSize = Annotated[int, Range(1, MAX_BATCH)]
@@ -212,8 +213,16 @@ def epoch_name(number: int) -> str:
 
 
 def tree_key(name: str) -> bytes:
-    """Return the key of a record in the sparse Merkle tree: SHA-256 of its name."""
-    return hashlib.sha256(name.encode("ascii")).digest()
+    """Return the key of a record in the sparse Merkle tree: SHA-256 of its name.
+
+    A tenure's key begins with the first three bytes of its batch's: whoever asks for one asks for both, and so their
+    ways to the root, and the proofs, are mostly one.
+    """
+    key = hashlib.sha256(name.encode("ascii")).digest()
+    namespace, *rest = name.split("/")
+    if namespace != "tenure":
+        return key
+    return hashlib.sha256(f"batch/{rest[0]}".encode("ascii")).digest()[:_SHARED] + key[_SHARED:]
 
 
 def class_of(model: bytes) -> bytes:

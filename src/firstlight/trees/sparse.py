@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated
 
-from firstlight.encoding import Bytes32, Count, Range, Record, Size
+from firstlight.encoding import Bytes32, Count, Gapped, Range, Record
 from firstlight.errors import MalformedError, ProofError
 
 KEY_SIZE = 32
@@ -72,7 +72,7 @@ class Multiproof(Record):
 
     depths: Annotated[tuple[Annotated[int, Range(0, _DEPTH)], ...], Count(MAX_CLAIMS, 1)]
     strangers: Annotated[tuple[Stranger, ...], Count(MAX_CLAIMS)]
-    siblings: Annotated[tuple[Annotated[bytes, Size(0, 32)], ...], Count(MAX_CLAIMS * _DEPTH)]
+    siblings: Annotated[tuple[bytes, ...], Gapped(MAX_CLAIMS * _DEPTH)]
 
 
 class Tree:
