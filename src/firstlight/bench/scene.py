@@ -41,7 +41,8 @@ class Scale:
     records: int = 1_000
     sales: int = 9
     scattered_sales: int = 3
-    verifications: int = 1_000
+    bundles: int = 200
+    verifications: int = 5
 
     @property
     def scattered(self) -> int:
@@ -63,6 +64,7 @@ class Scene:
     def __init__(self, directory: Path) -> None:
         """Work in ``directory``."""
         self._directory = directory
+        self._keys: dict[str, SigningKey] = {}
 
     @property
     def ledger(self) -> Path:
@@ -76,7 +78,10 @@ class Scene:
 
     def key(self, name: str) -> SigningKey:
         """Return the signing key ``name``."""
-        return SigningKey.load_or_create(self._directory / f"{name}.key")
+        key = self._keys.get(name)
+        if key is None:
+            key = self._keys[name] = SigningKey.load_or_create(self._directory / f"{name}.key")
+        return key
 
     def open(self) -> EmbeddedEngine:
         """Open the ledger, or begin it."""

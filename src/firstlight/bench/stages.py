@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from firstlight import p256
@@ -53,12 +56,13 @@ from firstlight.trees.ownership.selection import Run
 DAY = 86_400
 BATCH_SECRET = digest("batch secret")
 MAKER = "manufacturer"
-ASKED = ("network", "service-1", "service-2")
-"""The parties whose records go into a bundle."""
-_ROLES = {MAKER: Role.MANUFACTURER, "network": Role.MNO, "service-1": Role.SP, "service-2": Role.SP}
+NETWORKS = tuple(f"network-{number}" for number in range(5))
+SERVICES = tuple(f"service-{number}" for number in range(25))
+_ROLES = {MAKER: Role.MANUFACTURER} | dict.fromkeys(NETWORKS, Role.MNO) | dict.fromkeys(SERVICES, Role.SP)
 _PENDING = 500
 _GATHERED = 64
-"""How many devices' nonces the witnesses sign at once."""
+"""How many devices' nonces the witnesses sign at once, at a busy gateway."""
+_CANDIDATES = 64
 _PLAIN_RECORDS = 4
 """Records that are there besides parties, tenures and reference values: governance, root, epoch, batch."""
 
@@ -87,7 +91,7 @@ def prepare(scene: Scene, scale: Scale, _: float) -> Part:
 
 def _register(scene: Scene, name: str, role: Role) -> RegisterParty:
     agreement = None if role is Role.MANUFACTURER else scene.key(f"{name}-agreement").public
-    endpoints = (f"https://{name}.example.net:8443/firstlight", f"coaps://{name}.example.net:5684/firstlight")
+    endpoints = (f"https://{name}.example.net:8443", f"coap://{name}.example.net:5683")
     return RegisterParty(scene.key(name).public, digest(f"next {name}"), (role,), agreement, endpoints)
 
 
@@ -244,10 +248,11 @@ def restart(scene: Scene, scale: Scale, spawned: float) -> Part:
     began = time.monotonic()
     engine = scene.open()
     opened = time.monotonic()
-    _, request, bundle = _answer(engine, scene, covering=False)
-    view = verify_bundle(bundle, request, trust=_born(engine), batch_size=scale.devices)
+    sold = scene.read()
+    asked = _request(engine, sold, next(_covering(engine, sold)), (NETWORKS[0], *SERVICES[:2]), scene)
+    view = verify_bundle(_answer(engine, scene, asked), asked, trust=_born(engine), batch_size=scale.devices)
     ended = time.monotonic()
-    _check_sold(view, scene)
+    _check_sold(view, sold)
     engine.close()
     figures = {"restart_seconds": round(ended - spawned, 3)}
     beside = {
@@ -259,63 +264,83 @@ def restart(scene: Scene, scale: Scale, spawned: float) -> Part:
 
 
 def bundle(scene: Scene, scale: Scale, _: float) -> Part:
-    """Weigh the bundle that a device gets on its first day, and verify it as often as ``scale`` says."""
+    """Weigh and verify the bundles that devices get on their first day: as many devices, each with its own parties."""
+    sold = scene.read()
     with scene.open() as engine:
-        length, request, answer = _answer(engine, scene, covering=True)
+        prefixes = _longest(_covering(engine, sold))
+        requests = [
+            _request(engine, sold, prefixes[at % len(prefixes)], _parties(at), scene) for at in range(scale.bundles)
+        ]
+        answers = [_answer(engine, scene, request) for request in requests]
+        gathered = len(_answer(engine, scene, requests[0], gathered=_GATHERED).encode()) - len(answers[0].encode())
         trust = _born(engine)
         records = engine.counts().records
-    data = answer.encode()
-
-    def verify() -> View:
-        return verify_bundle(Bundle.decode(data), request, trust=trust, batch_size=scale.devices)
-
-    def verify_first() -> View:
+    asked = [(request, answer.encode()) for request, answer in zip(requests, answers, strict=True)]
+    cold, warm = [], []
+    for request, data in asked * scale.verifications:
         p256.load.cache_clear()
-        return verify()
-
-    _check_sold(verify(), scene)
-    cold = [timed(verify_first) for _ in range(scale.verifications)]
-    warm = [timed(verify) for _ in range(scale.verifications)]
-    figures = {"proof_bundle_bytes": float(len(data)), "device_verify_ms": median_ms(cold)}
+        verify = partial(_verify, request, data, trust, scale.devices)
+        cold.append(timed(verify))
+        warm.append(timed(verify))
+        _check_sold(verify(), sold)
+    sizes = [len(data) for _, data in asked]
+    figures = {"proof_bundle_bytes": float(round(statistics.median(sizes))), "device_verify_ms": median_ms(cold)}
     beside = {
-        "proof_bundle_path": length,
+        "proof_bundle_smallest_bytes": min(sizes),
+        "proof_bundle_largest_bytes": max(sizes),
+        "proof_bundle_more_with_64_nonces_bytes": gathered,
+        "proof_bundle_path": prefixes[0][1],
         "proof_bundle_records": records,
-        "proof_bundle_state_bytes": len(answer.state.encode()),
-        "proof_bundle_head_bytes": len(answer.head.encode()),
         "device_verify_keys_known_ms": median_ms(warm),
-        "device_verify_calls": scale.verifications,
+        "device_verify_slowest_ms": max(milliseconds(cold)),
     }
     return Part(figures, beside)
 
 
-def _answer(engine: EmbeddedEngine, scene: Scene, *, covering: bool) -> tuple[int, BundleRequest, Bundle]:
-    """Return what a new device that was sold asks, and a gateway's answer; the ownership path's length before them.
+def _verify(request: BundleRequest, data: bytes, trust: Trust, size: int) -> View:
+    return verify_bundle(Bundle.decode(data), request, trust=trust, batch_size=size)
 
-    With ``covering`` it is the device with the longest path there is, otherwise the first that was sold.
-    """
-    sold = scene.read()
-    view = engine.head()
-    trie = view.state.trie(sold.batch)
+
+def _parties(number: int) -> tuple[str, ...]:
+    """Return one network and two services, others for every device."""
+    first, second = scattered(len(SERVICES), 2, number)
+    return NETWORKS[number % len(NETWORKS)], SERVICES[first], SERVICES[second]
+
+
+def _covering(engine: EmbeddedEngine, sold: Sold) -> Iterator[tuple[int, int]]:
+    """Iterate over the prefixes (bits, length) of the regions in which devices that were sold lie."""
+    trie = engine.head().state.trie(sold.batch)
     if trie is None:
         raise StoreError("bench-batch-missing", sold.batch.hex())
-    bought = (index for index in range(trie.size) if trie.owner(index) == sold.tenure)
-    prefixes = (trie.covering_prefix(index) for index in bought)
-    prefix = next(prefixes)
-    while covering and prefix[1] < trie.depth:
-        following = next(prefixes, None)
-        if following is None:
-            break
-        prefix = max(prefix, following, key=lambda one: one[1])
-    names = tuple(party_name(party_id(scene.key(name).public)) for name in ASKED)
-    request = _born(engine).request(digest("nonce"), batch=sold.batch, prefix=prefix, names=names)
-    others = [digest(f"nonce {number}") for number in range(1, _GATHERED)]
-    nonce_root, proofs = nonce_proofs([request.nonce, *others])
-    statement = WitnessStatement(
-        CHAIN, view.header.height, view.header.hash(), view.header.time // SECOND + 1, nonce_root
-    )
+    index = 0
+    while index < trie.size:
+        bits, length = trie.covering_prefix(index)
+        if trie.owner(index) == sold.tenure:
+            yield bits, length
+        index = (bits + 1) << (trie.depth - length)
+
+
+def _longest(prefixes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the longest among the first prefixes: of devices with neighbours that belong to another."""
+    some = sorted(islice(prefixes, _CANDIDATES), key=lambda prefix: -prefix[1])
+    return [prefix for prefix in some if prefix[1] == some[0][1]]
+
+
+def _request(
+    engine: EmbeddedEngine, sold: Sold, prefix: tuple[int, int], parties: Sequence[str], scene: Scene
+) -> BundleRequest:
+    names = tuple(party_name(party_id(scene.key(name).public)) for name in parties)
+    return _born(engine).request(digest(f"nonce {prefix}"), batch=sold.batch, prefix=prefix, names=names)
+
+
+def _answer(engine: EmbeddedEngine, scene: Scene, request: BundleRequest, *, gathered: int = 1) -> Bundle:
+    """Return what a gateway answers that has ``gathered`` nonces signed at once."""
+    view = engine.head()
+    nonce_root, proofs = nonce_proofs([request.nonce, *(digest(f"nonce {number}") for number in range(1, gathered))])
+    now = view.header.time // SECOND + 1
+    statement = WitnessStatement(CHAIN, view.header.height, view.header.hash(), now, nonce_root)
     head = view.head_proof(request.known_root, request.known_epoch)
-    fresh = Freshness(proofs[0], scene.attest(statement))
-    return prefix[1], request, Bundle(head, fresh, engine.prove_state(request))
+    return Bundle(head, Freshness(proofs[0], scene.attest(statement)), engine.prove_state(request))
 
 
 def _born(engine: EmbeddedEngine) -> Trust:
@@ -326,9 +351,8 @@ def _born(engine: EmbeddedEngine) -> Trust:
     return Trust.at_birth(CHAIN, statement)
 
 
-def _check_sold(view: View, scene: Scene) -> None:
+def _check_sold(view: View, sold: Sold) -> None:
     """Make sure that what was verified is what was sold: a fast wrong answer is no figure."""
-    sold = scene.read()
     if view.standing is None or view.standing.number != sold.tenure or not view.standing.deployed:
         raise StoreError("bench-not-sold", "the bundle does not prove the sale")
     if any(record is None for record in view.records.values()):
