@@ -180,3 +180,18 @@ def holding_files(directory: Path) -> tuple[SigningKey, SigningKey]:
     Raises :class:`StoreError`.
     """
     return SigningKey.load_or_create(directory / OWNER), SigningKey.load_or_create(directory / RECOVERY)
+
+
+def overlap(mine: Selection, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Return the runs of ``mine`` that lie in ``spans``; both ascend."""
+    runs = iter(mine.runs())
+    run = next(runs, None)
+    for start, end in spans:
+        while run is not None and run[0] + run[1] <= start:
+            run = next(runs, None)
+        while run is not None and run[0] < end:
+            first, last = max(run[0], start), min(run[0] + run[1], end)
+            yield first, last - first
+            if run[0] + run[1] > end:
+                break
+            run = next(runs, None)

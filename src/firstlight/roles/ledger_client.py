@@ -15,13 +15,14 @@ from typing import Protocol, Self, TypeVar
 
 from firstlight.discovery.bundle import MAX_NAMES, Bundle, BundleRequest, StateProof
 from firstlight.discovery.verify import Trust, View, verify_bundle, verify_follow_up
-from firstlight.encoding import Record, decode
+from firstlight.encoding import Record
 from firstlight.engines.port import Genesis
 from firstlight.errors import ConfigError, MalformedError, ProofError, RuleError, StoreError, TransportError
-from firstlight.files import read_limited, write_atomic
+from firstlight.files import read_limited, remove, write_atomic
 from firstlight.ledger.records import Batch, Party, Tenure, batch_name, party_name, tenure_name
-from firstlight.ledger.transaction import parse
+from firstlight.ledger.transaction import MAX_BYTES, parse
 from firstlight.ports import Random
+from firstlight.roles.wire import TransactionAnswer
 from firstlight.transports.client import CBOR, RemoteError, SyncClient
 
 MEMORY = "ledger.cbor"
@@ -31,7 +32,6 @@ PATIENCE = 20.0
 """Seconds to wait until a head shows what was just committed."""
 PAUSE = 0.05
 _RETRIES = 3
-_COMMITTED = frozenset({"", "ok", "committed"})
 _R = TypeVar("_R", bound=Record)
 
 
@@ -114,9 +114,32 @@ class LedgerClient:
             if error.status >= 500:
                 raise
             raise RuleError(error.code, error.detail, hint=error.hint) from error
-        submitted = _submitted(body, identifier)
-        self._committed = max(self._committed, submitted.height)
-        return submitted
+        answer = _decoded(TransactionAnswer, body)
+        if answer.id != identifier or answer.code != "ok":
+            raise TransportError("bad-response", "the node answers about another transaction")
+        self._committed = max(self._committed, answer.height)
+        return Submitted(identifier, answer.height)
+
+    def submit_kept(self, path: Path, make: Callable[[], bytes]) -> Submitted:
+        """Submit the transaction that is kept in the file ``path``, or one that ``make`` returns, which is kept first.
+
+        So what was interrupted goes on, and nothing counts twice. One that is refused is kept no longer; one that
+        was kept before, and whose sequence has since been used otherwise, is made anew. Errors as :meth:`submit`.
+        """
+        if path.exists():
+            try:
+                return self.submit(read_limited(path, MAX_BYTES))
+            except RuleError as error:
+                remove(path)
+                if error.code != "wrong-sequence":
+                    raise
+        transaction = make()
+        write_atomic(path, transaction)
+        try:
+            return self.submit(transaction)
+        except RuleError:
+            remove(path)
+            raise
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -201,18 +224,6 @@ def _remembered(path: Path, genesis: Genesis) -> Trust:
     if trust.chain != genesis.chain:
         raise ConfigError("wrong-chain", f"{path} is of chain {trust.chain}, the genesis of {genesis.chain}")
     return trust
-
-
-def _submitted(body: bytes, identifier: bytes) -> Submitted:
-    try:
-        answer = decode(body)
-    except MalformedError as error:
-        raise TransportError("bad-response", str(error)) from error
-    if type(answer) is not list or len(answer) < 4 or answer[0] != identifier or type(answer[1]) is not int:
-        raise TransportError("bad-response", "the node says nothing proper about the transaction")
-    if answer[2] not in _COMMITTED:
-        raise RuleError(str(answer[2]), str(answer[3]))
-    return Submitted(identifier, answer[1])
 
 
 def _decoded(kind: type[_R], data: bytes) -> _R:

@@ -11,7 +11,7 @@ submitted, and submitted again it counts once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -19,7 +19,7 @@ from typing import Annotated, ClassVar
 from firstlight import p256
 from firstlight.custody.file import AgreementKey
 from firstlight.encoding import Bytes16, Bytes32, Bytes33, ChainId, Range, Record
-from firstlight.errors import ConfigError, MalformedError, ProofError, RuleError, StoreError
+from firstlight.errors import ConfigError, MalformedError, ProofError, StoreError
 from firstlight.files import private_directory, read_limited, write_atomic, write_pieces
 from firstlight.identity.manifest import Manifest
 from firstlight.ledger.records import Batch, Tenure, TenureState, batch_name, tenure_name
@@ -35,6 +35,7 @@ from firstlight.roles.holdings import (
     holding_files,
     holding_name,
     holdings,
+    overlap,
     save_manifest,
     selection_of,
 )
@@ -49,7 +50,7 @@ PURCHASE = "purchase.cbor"
 MANIFEST_KEY = "manifest.pem"
 OFFER, ACCEPT = "offer.transaction", "accept.transaction"
 LOOK_BACK = 1_024
-"""Among how many of a batch's newest tenures a seller looks for the one that his offer made."""
+"""Among how many of a batch's newest tenures an owner looks for what a transaction made."""
 _LENGTH = 4
 _PIECE = 1 << 20
 
@@ -142,7 +143,7 @@ def sell(place: Workplace, holding: Holding, terms: Terms, purchase: Purchase, o
     """
     with place.ledger() as ledger:
         offer, submitted = _offer(place, ledger, holding, terms, purchase)
-        number = _made_by(ledger, holding.batch, purchase.buyer)
+        number, _ = newest_tenure(ledger, holding.batch, lambda one: one.key == purchase.buyer)
     part = holding.manifest().subset(offer.selection.indices())
     sale = Sale(place.chain, submitted.id, holding.batch, number, purchase.buyer).encode()
     sealed = seal_stream(part.chunks(), purchase.manifest_key, info=manifest_info(place.chain, holding.batch))
@@ -160,31 +161,30 @@ def _offer(
 ) -> tuple[Offer, Submitted]:
     """Return the offer and what became of it; one that was written down before is tried again first."""
     path = private_directory(holding.directory / SALES / p256.kid(purchase.buyer).hex()) / OFFER
-    before = _stored_offer(path, terms)
-    if before is not None:
-        try:
-            return before, ledger.submit(read_limited(path, MAX_BYTES))
-        except RuleError as error:
-            if error.code != "wrong-sequence":
-                raise
-    tenure = holding.origin if terms.tenure is None else terms.tenure
-    view = ledger.view(*(tenure_name(holding.batch, one) for one in sorted({tenure, holding.origin})))
-    record_of(view, tenure_name(holding.batch, tenure), Tenure, "unknown-tenure")
-    selection = terms.selection or free_devices(ledger, holding, tenure)
-    body = Offer(holding.batch, tenure, purchase.buyer, place.now() + terms.seconds, selection)
-    origin = record_of(view, tenure_name(holding.batch, holding.origin), Tenure, "unknown-tenure")
-    transaction = build(body, chain=place.chain, sequence=origin.sequence + 1, signer=holding.owner())
-    write_atomic(path, transaction)
-    return body, ledger.submit(transaction)
 
+    def make() -> bytes:
+        tenure = terms.tenure or holding.origin
+        name = tenure_name(holding.batch, holding.origin)
+        sequence = record_of(ledger.view(name), name, Tenure, "unknown-tenure").sequence + 1
+        selection = terms.selection or free_devices(ledger, holding, tenure)
+        body = Offer(holding.batch, tenure, purchase.buyer, place.now() + terms.seconds, selection)
+        return build(body, chain=place.chain, sequence=sequence, signer=holding.owner())
 
-def _stored_offer(path: Path, terms: Terms) -> Offer | None:
-    if not path.exists():
-        return None
+    _check_kept(path, terms)
+    submitted = ledger.submit_kept(path, make)
     body = parse(read_limited(path, MAX_BYTES)).body
-    if not isinstance(body, Offer) or terms.selection not in (None, body.selection):
-        raise ConfigError("purchase-used", "other devices were offered to this key", hint="ask for a fresh purchase")
-    return body
+    if not isinstance(body, Offer):
+        raise StoreError("file-not-readable", f"{path} holds no offer")
+    return body, submitted
+
+
+def _check_kept(path: Path, terms: Terms) -> None:
+    if path.exists():
+        body = parse(read_limited(path, MAX_BYTES)).body
+        if not isinstance(body, Offer) or terms.selection not in (None, body.selection):
+            raise ConfigError(
+                "purchase-used", "other devices were offered to this key", hint="ask for a fresh purchase"
+            )
 
 
 def free_devices(ledger: LedgerClient, holding: Holding, tenure: int) -> Selection:
@@ -199,36 +199,39 @@ def free_devices(ledger: LedgerClient, holding: Holding, tenure: int) -> Selecti
         for region in found.regions
         if region.standing.number == tenure and not region.standing.offer
     ]
-    free = tuple(_overlap(mine, spans))
+    free = tuple(overlap(mine, spans))
     if not free:
         raise ConfigError("nothing-to-sell", f"no device counts as tenure {tenure}")
     return Selection.of(free)
 
 
-def _overlap(mine: Selection, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Return the runs of ``mine`` that lie in ``spans``; both ascend."""
-    runs = iter(mine.runs())
-    run = next(runs, None)
-    for start, end in spans:
-        while run is not None and run[0] + run[1] <= start:
-            run = next(runs, None)
-        while run is not None and run[0] < end:
-            first, last = max(run[0], start), min(run[0] + run[1], end)
-            yield first, last - first
-            if run[0] + run[1] > end:
-                break
-            run = next(runs, None)
+def newest_tenure(ledger: LedgerClient, batch: bytes, fits: Callable[[Tenure], bool]) -> tuple[int, Tenure]:
+    """Return number and record of the newest of a batch's last 1,024 tenures that fits, as the ledger proves.
 
-
-def _made_by(ledger: LedgerClient, batch: bytes, buyer: bytes) -> int:
-    """Return the number of the newest tenure whose key is ``buyer``; a key is used for one purchase only."""
+    Raises :class:`ProofError` (``tenure-missing``).
+    """
     view = ledger.view(batch_name(batch))
     last = record_of(view, batch_name(batch), Batch, "unknown-batch").tenures
     for number in range(last, max(last - LOOK_BACK, 0), -1):
         name = tenure_name(batch, number)
-        if record_of(ledger.follow(view, name), name, Tenure, "unknown-tenure").key == buyer:
-            return number
-    raise ProofError("offer-missing", "the ledger shows no offer to this buyer")
+        record = record_of(ledger.follow(view, name), name, Tenure, "unknown-tenure")
+        if fits(record):
+            return number, record
+    raise ProofError("tenure-missing", "the ledger does not show what the transaction did")
+
+
+def origin_of(place: Workplace, batch: bytes | None, tenure: int | None) -> int | None:
+    """Return the origin of a tenure of ours: itself if it was received, else what the ledger proves; None for None.
+
+    Raises :class:`ConfigError`: ``no-holding``, ``which-holding``.
+    """
+    if tenure is None or any(one.origin == tenure and batch in (None, one.batch) for one in holdings(place.directory)):
+        return tenure
+    batches = {one.batch for one in holdings(place.directory) if batch in (None, one.batch)}
+    if len(batches) != 1:
+        raise ConfigError("which-holding" if batches else "no-holding", f"{len(batches)} batches fit")
+    with place.ledger() as ledger:
+        return ledger.tenure(batches.pop(), tenure).origin
 
 
 def withdraw(place: Workplace, batch: bytes | None, tenure: int) -> Submitted:
@@ -268,30 +271,23 @@ def accept(place: Workplace, sale_file: Path, *, delay: int) -> Accepted:
     sale, directory, manifest = _open_sale(place, sale_file)
     name = holding_name(sale.batch, sale.tenure)
     with place.ledger() as ledger:
-        stored = directory / ACCEPT
         questions = 0
-        if not stored.exists():
+
+        def make() -> bytes:
+            nonlocal questions
             questions = check_sale(ledger, sale, manifest, now=place.now()).questions
             owner, recovery = holding_files(directory)
-            hashed = hashlib.sha256(recovery.public).digest()
-            body = Accept(sale.batch, sale.tenure, hashed, delay)
             save_manifest(directory / MANIFEST, manifest)
             record = HoldingRecord(sale.chain, sale.batch, sale.tenure, manifest.size, manifest.model, len(manifest))
             write_atomic(directory / HOLDING, record.encode())
-            write_atomic(stored, build(body, chain=place.chain, sequence=1, signer=owner))
-        submitted = _submit_accept(ledger, stored)
+            body = Accept(sale.batch, sale.tenure, hashlib.sha256(recovery.public).digest(), delay)
+            return build(body, chain=place.chain, sequence=1, signer=owner)
+
+        submitted = ledger.submit_kept(directory / ACCEPT, make)
     if directory.name != name:
         target = private_directory(place.directory / HOLDINGS) / name
         directory = _moved(directory, target)
     return Accepted(submitted, find_holding(place.directory, sale.batch, sale.tenure), questions)
-
-
-def _submit_accept(ledger: LedgerClient, stored: Path) -> Submitted:
-    try:
-        return ledger.submit(read_limited(stored, 4_096))
-    except RuleError:
-        stored.unlink()
-        raise
 
 
 def _moved(directory: Path, target: Path) -> Path:

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from firstlight.errors import ConfigError, RuleError, StoreError
-from firstlight.files import private_directory, read_limited, write_atomic
+from firstlight.errors import ConfigError, StoreError
+from firstlight.files import private_directory, write_atomic
 from firstlight.ledger.transaction import AnchorBatch, build
 from firstlight.roles.holdings import (
     HOLDING,
@@ -60,21 +60,14 @@ def anchor(place: Workplace, made: MadeBatch) -> Anchored:
     workshop = place.directory / BATCHES / made.batch.hex()
     target = place.directory / HOLDINGS / holding_name(made.batch, 1)
     directory = target if target.exists() else private_directory(workshop / "tenure-1")
-    transaction = directory / ANCHOR
     with place.ledger() as ledger:
-        if not transaction.exists():
-            _prepare(place, ledger, made, directory)
-        try:
-            submitted = ledger.submit(read_limited(transaction, 4_096))
-        except RuleError:
-            transaction.unlink()
-            raise
+        submitted = ledger.submit_kept(directory / ANCHOR, lambda: _prepare(place, ledger, made, directory))
     if directory != target:
         _keep(directory, target)
     return Anchored(submitted, made)
 
 
-def _prepare(place: Workplace, ledger: LedgerClient, made: MadeBatch, directory: Path) -> None:
+def _prepare(place: Workplace, ledger: LedgerClient, made: MadeBatch, directory: Path) -> bytes:
     owner, recovery = holding_files(directory)
     manifest = directory / MANIFEST
     if not manifest.exists():
@@ -95,7 +88,7 @@ def _prepare(place: Workplace, ledger: LedgerClient, made: MadeBatch, directory:
         delay=0,
     )
     sequence = ledger.party(made.issuer).sequence + 1
-    write_atomic(directory / ANCHOR, build(body, chain=place.chain, sequence=sequence, signer=keys.signing))
+    return build(body, chain=place.chain, sequence=sequence, signer=keys.signing)
 
 
 def _keep(directory: Path, target: Path) -> None:

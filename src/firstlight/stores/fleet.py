@@ -1,0 +1,293 @@
+"""What an owner knows of his fleet, in SQLite: deployed devices, where their receipts lie, and the receipts.
+
+Receipts are asked for by *watches*: at most 1,024 locators at one gateway, with a cursor of their own, made together
+when devices are deployed and never changed, so that no receipt is passed over. A watch's receipts and its cursor are
+written in one transaction: nothing is lost or counted twice, whenever the process ends. A receipt is known by its
+device and counter.
+
+One object serves many threads; any number of processes may use one file. Every method raises :class:`StoreError`
+(``database-unusable``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from firstlight.errors import StoreError
+from firstlight.sealing.receipt import Receipt, Step
+
+VERSION = 1
+WATCHED = 1_024
+"""The most locators in one watch."""
+_SCHEMA = """
+CREATE TABLE device (
+    id INTEGER PRIMARY KEY, batch BLOB NOT NULL, idx INTEGER NOT NULL, origin INTEGER NOT NULL, key BLOB NOT NULL,
+    UNIQUE (batch, idx, origin)
+) STRICT;
+CREATE TABLE tenure (
+    batch BLOB NOT NULL, number INTEGER NOT NULL, origin INTEGER NOT NULL, PRIMARY KEY (batch, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE watch (id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, cursor INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE locator (
+    locator BLOB NOT NULL, watch INTEGER NOT NULL REFERENCES watch, device INTEGER NOT NULL REFERENCES device,
+    PRIMARY KEY (locator, device)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX locator_watch ON locator (watch);
+CREATE TABLE receipt (
+    device INTEGER NOT NULL REFERENCES device, counter INTEGER NOT NULL, step INTEGER NOT NULL,
+    tenure INTEGER NOT NULL, revision INTEGER NOT NULL, party BLOB NOT NULL, grant_id BLOB NOT NULL,
+    time INTEGER NOT NULL, PRIMARY KEY (device, counter)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX receipt_step ON receipt (step, device);
+CREATE TABLE rejected (code TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A device that is deployed: its index, its attestation key (compressed), its receipt locator at each gateway."""
+
+    index: int
+    key: bytes
+    locators: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Locators at one gateway (:meth:`FleetStore.locators`), and the cursor after which to ask."""
+
+    id: int
+    gateway: str
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Whose receipts lie under a locator: device ``id`` of this store, and what its receipts must fit."""
+
+    id: int
+    watch: int
+    batch: bytes
+    index: int
+    origin: int
+    key: bytes
+    tenures: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What one answer of a gateway brought: opened receipts by device, codes of those refused, the new cursor."""
+
+    receipts: Sequence[tuple[int, Receipt]]
+    rejected: Sequence[str]
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How the fleet stands: distinct devices with a receipt of each step, receipts in all, refused ones by code."""
+
+    devices: int
+    steps: Mapping[Step, int]
+    receipts: int
+    rejected: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRow:
+    """One receipt with what it says."""
+
+    batch: bytes
+    index: int
+    counter: int
+    step: Step
+    tenure: int
+    revision: int
+    party: bytes
+    grant: bytes
+    time: int
+
+
+class FleetStore:
+    """The store of one owner."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Use a connection in autocommit mode that this object has to itself; use :meth:`open`."""
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open or create the database at ``path``, 0600; ``schema-unknown`` if another version made it."""
+        with _wrapped():
+            path.touch(mode=0o600)
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=20)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            _create(connection)
+        return cls(connection)
+
+    @classmethod
+    def in_memory(cls) -> Self:
+        """Return a store that lives as long as the object."""
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        _create(connection)
+        return cls(connection)
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock, _wrapped():
+            self._connection.close()
+
+    # --- deploying ------------------------------------------------------------------------------
+
+    def deploy(self, batch: bytes, tenure: int, origin: int, devices: Iterable[Deployed]) -> int:
+        """Keep devices of ``tenure`` and watch for their receipts; return how many were not known before.
+
+        A device and its locators are kept once, however often they are deployed.
+        """
+        with self._transaction() as run:
+            run.execute("INSERT OR IGNORE INTO tenure VALUES (?, ?, ?)", (batch, tenure, origin))
+            added = 0
+            watches: dict[str, tuple[int, int]] = {}
+            for device in devices:
+                added += run.execute(
+                    "INSERT OR IGNORE INTO device (batch, idx, origin, key) VALUES (?, ?, ?, ?)",
+                    (batch, device.index, origin, device.key),
+                ).rowcount
+                identifier = run.execute(
+                    "SELECT id FROM device WHERE batch = ? AND idx = ? AND origin = ?", (batch, device.index, origin)
+                ).fetchone()[0]
+                for gateway, locator in device.locators.items():
+                    watches[gateway] = _watch(run, watches.get(gateway), gateway, (locator, identifier))
+        return added
+
+    # --- collecting -----------------------------------------------------------------------------
+
+    def watches(self) -> tuple[Watch, ...]:
+        """Return all watches."""
+        with self._lock, _wrapped():
+            rows = self._connection.execute("SELECT id, gateway, cursor FROM watch ORDER BY id").fetchall()
+        return tuple(Watch(one, gateway, cursor) for one, gateway, cursor in rows)
+
+    def locators(self, watch: int) -> tuple[bytes, ...]:
+        """Return the locators of a watch, which never change."""
+        with self._lock, _wrapped():
+            query = "SELECT locator FROM locator WHERE watch = ? ORDER BY locator"
+            return tuple(row[0] for row in self._connection.execute(query, (watch,)))
+
+    def known(self, locator: bytes) -> tuple[Known, ...]:
+        """Return the devices whose receipts lie under ``locator``: one, or one for each tenure that held it."""
+        query = (
+            "SELECT device.id, watch, batch, idx, origin, key FROM locator JOIN device ON device.id = locator.device"
+            " WHERE locator = ? ORDER BY origin DESC"
+        )
+        with self._lock, _wrapped():
+            rows = self._connection.execute(query, (locator,)).fetchall()
+            return tuple(
+                Known(one, watch, batch, index, origin, key, self._tenures(batch, origin))
+                for one, watch, batch, index, origin, key in rows
+            )
+
+    def _tenures(self, batch: bytes, origin: int) -> frozenset[int]:
+        query = "SELECT number FROM tenure WHERE batch = ? AND origin = ?"
+        return frozenset(row[0] for row in self._connection.execute(query, (batch, origin)))
+
+    def collect(self, watch: int, collected: Collected) -> int:
+        """Keep what an answer brought and move the watch's cursor; return how many receipts are new.
+
+        One with a counter that its device has used already is counted as ``receipt-replayed``.
+        """
+        with self._transaction() as run:
+            added, codes = 0, list(collected.rejected)
+            for device, receipt in collected.receipts:
+                row = (device, receipt.counter, int(receipt.step), receipt.tenure, receipt.revision)
+                new = run.execute(
+                    "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*row, receipt.party, receipt.grant, receipt.time),
+                ).rowcount
+                added += new
+                codes += [] if new else ["receipt-replayed"]
+            for code in codes:
+                run.execute("INSERT INTO rejected VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1", (code,))
+            run.execute("UPDATE watch SET cursor = max(cursor, ?) WHERE id = ?", (collected.cursor, watch))
+        return added
+
+    # --- looking --------------------------------------------------------------------------------
+
+    def figures(self) -> Figures:
+        """Return how the fleet stands."""
+        with self._lock, _wrapped():
+            run = self._connection.execute
+            devices = run("SELECT count(*) FROM (SELECT DISTINCT batch, idx FROM device)").fetchone()[0]
+            steps = dict(run("SELECT step, count(DISTINCT device) FROM receipt GROUP BY step").fetchall())
+            receipts = run("SELECT count(*) FROM receipt").fetchone()[0]
+            rejected = dict(run("SELECT code, count FROM rejected ORDER BY code").fetchall())
+        return Figures(devices, {step: steps.get(int(step), 0) for step in Step}, receipts, rejected)
+
+    def grants(self) -> tuple[GrantRow, ...]:
+        """Return all receipts, by device and counter."""
+        query = (
+            "SELECT batch, idx, counter, step, tenure, revision, party, grant_id, time"
+            " FROM receipt JOIN device ON device.id = receipt.device ORDER BY batch, idx, counter"
+        )
+        with self._lock, _wrapped():
+            rows = self._connection.execute(query).fetchall()
+        return tuple(
+            GrantRow(batch, index, counter, Step(step), tenure, revision, party, grant, time)
+            for batch, index, counter, step, tenure, revision, party, grant, time in rows
+        )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _wrapped():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def _watch(
+    run: sqlite3.Connection, current: tuple[int, int] | None, gateway: str, entry: tuple[bytes, int]
+) -> tuple[int, int]:
+    """Put (locator, device) under the watch that is being filled, (id, entries so far), or under a new one."""
+    if run.execute("SELECT 1 FROM locator WHERE locator = ? AND device = ?", entry).fetchone():
+        return current or (0, WATCHED)
+    if current is None or current[1] >= WATCHED:
+        made = run.execute("INSERT INTO watch (gateway) VALUES (?)", (gateway,)).lastrowid or 0
+        current = made, 0
+    run.execute("INSERT INTO locator VALUES (?, ?, ?)", (entry[0], current[0], entry[1]))
+    return current[0], current[1] + 1
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+    finally:
+        connection.execute("COMMIT")
+    if version not in {0, VERSION}:
+        connection.close()
+        raise StoreError("schema-unknown", f"a fleet of version {version}, not {VERSION}")
+
+
+@contextlib.contextmanager
+def _wrapped() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError("database-unusable", str(error)) from error
