@@ -1,0 +1,1 @@
+"""A device: it wakes in its one directory, discovers its owner's choice, proves itself, obtains, attaches, connects."""

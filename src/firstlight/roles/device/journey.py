@@ -1,0 +1,133 @@
+"""A device's life: from whatever its directory holds it goes on to where its owner wants it, and stays there.
+
+    discover → grant of the network → attach → receipt → for each service: grant → connect → publish → receipt
+
+What is stored already is not asked for again: with a subscription the device attaches, with a certificate it connects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+
+from firstlight.access.ports import Attachment
+from firstlight.errors import ConfigError, FirstlightError, StoreError
+from firstlight.roles.device.gateways import Gateway, Http
+from firstlight.roles.device.memory import Acted, Memory, StoredGrant
+from firstlight.roles.device.network import Network
+from firstlight.roles.device.pace import Pace
+from firstlight.roles.device.service import GOODBYE, HEARTBEAT, MOVED, SOON, STABLE, Service, Way
+from firstlight.roles.device.tools import Stage, Tools
+from firstlight.roles.device.unit import Unit
+from firstlight.sealing.receipt import Step
+
+
+class Journey:
+    """One device's journey; ``connected`` is set while all its services are, and their receipts are left."""
+
+    def __init__(self, memory: Memory, tools: Tools) -> None:
+        """Wake the device; raises :class:`StoreError`."""
+        self._unit = Unit.wake(memory, tools)
+        self._network = Network(self._unit)
+        self._gateways = list(memory.birth.gateways)
+        self._pace = Pace(tools.random)
+        self._up: set[bytes] = set()
+        self.connected = asyncio.Event()
+
+    async def travel(self) -> None:
+        """Go on for good; raises :class:`StoreError` or :class:`ConfigError` if the directory is of no use."""
+        tools = self._unit.tools
+        tools.log.info("started", count=self._unit.attester.boot.count)
+        tools.tell(Stage.STARTED)
+        while True:
+            began = self._unit.clock.seconds
+            try:
+                await self._once()
+                self._pace.reset()
+            except (StoreError, ConfigError):
+                raise
+            except FirstlightError as error:
+                tools.log.refusal(error)
+                if error.code == MOVED:
+                    memory = self._unit.memory
+                    memory.remember(memory.sight.trust, None)
+                tools.tell(Stage.WAITING, error.code)
+                if self._unit.clock.seconds - began >= STABLE:
+                    self._pace.reset()
+                await tools.sleep(self._pace.after(error))
+
+    async def _once(self) -> None:
+        """Get a subscription if there is none, attach, and stay attached until something ends that."""
+        if self._network.usable() is None:
+            async with self._http(None) as http:
+                self._prefer(await self._network.obtain(self._through(http)))
+        usable = self._network.usable()
+        if usable is None:
+            return
+        acted, subscriptions = usable
+        stored, attachment = await self._network.attach(subscriptions)
+        try:
+            async with self._http(attachment.proxy.url) as http:
+                way = Way(attachment.proxy, http, self._through(http))
+                await self._attached(acted, stored, way)
+        finally:
+            self._up.clear()
+            self.connected.clear()
+            await _leave(attachment)
+
+    async def _attached(self, acted: Acted, stored: StoredGrant, way: Way) -> None:
+        plan = acted.plan()
+        told = await self._unit.receipts.leave(Step.NETWORK_ATTACHED, stored, acted, plan, way.gateways)
+        parties = {claim.party for claim in plan.services}
+
+        def connected(party: bytes, up: bool) -> None:
+            (self._up.add if up else self._up.discard)(party)
+            (self.connected.set if self._up == parties else self.connected.clear)()
+
+        if not parties and told:
+            self.connected.set()
+        services = [Service(self._unit, acted, plan, claim, way) for claim in plan.services]
+        await _first(self._lease(acted, stored, way, told=told), *(one.serve(connected) for one in services))
+
+    async def _lease(self, acted: Acted, stored: StoredGrant, way: Way, *, told: bool) -> None:
+        """Wait until the subscription runs out; meanwhile leave the receipt that could not be left at once."""
+        plan = acted.plan()
+        while self._unit.valid(stored):
+            await self._unit.tools.sleep(min(HEARTBEAT if told else SOON, self._unit.seconds_left(stored)))
+            if not told:
+                told = await self._unit.receipts.leave(Step.NETWORK_ATTACHED, stored, acted, plan, way.gateways)
+
+    def _through(self, http: Http) -> list[Gateway]:
+        return [Gateway(name, http) for name in self._gateways]
+
+    def _prefer(self, gateway: Gateway) -> None:
+        """Ask the gateway that helped first from now on."""
+        self._gateways.sort(key=lambda name: name != gateway.name)
+
+    @contextlib.asynccontextmanager
+    async def _http(self, proxy: str | None) -> AsyncIterator[Http]:
+        client = self._unit.tools.http(proxy)
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+
+async def _first(*works: Coroutine[object, object, None]) -> None:
+    """Run ``works`` until the first ends, end the others, and raise what it raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _leave(attachment: Attachment) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GOODBYE):
+            await attachment.close()

@@ -1,0 +1,131 @@
+"""What a device's journey is given from outside: time, chance, waiting, and ears for what happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from firstlight.access.device import service_session
+from firstlight.access.device.network_embedded import EmbeddedNetworkAccess
+from firstlight.access.device.service_session import ServiceAccess
+from firstlight.access.ports import NetworkAccess
+from firstlight.custody.system import SystemClock, SystemRandom
+from firstlight.logs import Log
+from firstlight.ports import Clock, Random
+from firstlight.roles.device.gateways import Http
+from firstlight.transports import client as transport
+
+SECOND = 1_000_000_000
+LIMITS = transport.Limits(seconds=30.0, connect_seconds=10.0, response=262_144)
+"""A gateway that serves a thousand devices at once may take its time."""
+
+
+class Stage(Enum):
+    """How far a device is."""
+
+    STARTED = "started"
+    DISCOVERED = "discovered"
+    NETWORK_GRANTED = "network-granted"
+    ATTACHED = "attached"
+    SERVICE_GRANTED = "service-granted"
+    CONNECTED = "connected"
+    WAITING = "waiting"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A device, named by its directory, came to a stage; ``code`` says why it waits or failed."""
+
+    device: str
+    stage: Stage
+    code: str = ""
+
+
+class Tell(Protocol):
+    """Hears of a device's stages."""
+
+    def __call__(self, stage: Stage, code: str = "", /) -> None:
+        """Take note."""
+        ...
+
+
+class ServiceSession(Protocol):
+    """An open session with a service (:class:`firstlight.access.device.service_session.Session`)."""
+
+    async def lost(self) -> None:
+        """Wait until the connection has ended."""
+        ...
+
+    async def publish(self, payload: bytes) -> None:
+        """Publish to the device's topic and wait for the acknowledgement."""
+        ...
+
+    async def close(self) -> None:
+        """Say goodbye and close."""
+        ...
+
+
+class HttpClient(Http, Protocol):
+    """An HTTP client that is closed in the end."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+
+async def connect(access: ServiceAccess) -> ServiceSession:
+    """Connect to a service for real."""
+    return await service_session.connect(access)
+
+
+def http_client(proxy: str | None) -> HttpClient:
+    """Return a real client, through the SOCKS5 ``proxy`` if there is one."""
+    return transport.HttpClient(LIMITS, proxy=proxy)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The ports of one device; the defaults are the real world."""
+
+    log: Log
+    tell: Tell
+    network: NetworkAccess
+    clock: Clock
+    random: Random
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    http: Callable[[str | None], HttpClient] = http_client
+    connect: Callable[[ServiceAccess], Awaitable[ServiceSession]] = connect
+
+    @classmethod
+    def real(cls, log: Log, tell: Tell) -> Tools:
+        """Return those of a real device."""
+        random = SystemRandom()
+        return cls(log, tell, EmbeddedNetworkAccess(random), SystemClock(), random)
+
+
+class WitnessedClock:
+    """The device's own clock: the machine's, set by nobody but the ledger's witnesses."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Go by ``clock`` until witnesses say better."""
+        self._clock = clock
+        self._ahead = 0
+
+    def learn(self, seconds: int | None) -> None:
+        """Take the lowest of the witnesses' times (Unix seconds), if there is one."""
+        if seconds is not None:
+            self._ahead = seconds * SECOND - self._clock.now()
+
+    def now(self) -> int:
+        """Return Unix time in nanoseconds."""
+        return self._clock.now() + self._ahead
+
+    @property
+    def seconds(self) -> int:
+        """Unix time in whole seconds."""
+        return self.now() // SECOND
