@@ -64,7 +64,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer that was not an error."""
+    """An answer; one that is an error comes from :meth:`HttpClient.forward` only."""
 
     status: int
     content_type: str
@@ -210,7 +210,15 @@ class HttpClient:
             await self._sleep(_pause(attempt))
         return await self._once(method, url, body, headers)
 
+    async def forward(self, url: str, body: bytes, content_type: str) -> Response:
+        """POST ``body`` for somebody else and return the answer whatever its status; errors of transport as ever."""
+        return await self._exchange("POST", url, body, _headers(content_type, None))
+
     async def _once(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> Response:
+        answer = await self._exchange(method, url, body, headers)
+        return _checked(answer.status, answer.content_type, answer.body)
+
+    async def _exchange(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> Response:
         _refuse_blind_tls(url, secure=self._secure)
         gathered = _Gathered(self._limits.response)
         try:
@@ -225,7 +233,7 @@ class HttpClient:
             raise TransportError("timeout", f"no answer within {self._limits.seconds} s") from error
         except _FOREIGN as error:
             raise _translate(error) from error
-        return _checked(answer.status_code, answer.headers.get("content-type", ""), gathered.bytes())
+        return Response(answer.status_code, answer.headers.get("content-type", ""), gathered.bytes())
 
     async def get(self, url: str, *, accept: str | None = None, retries: int = 0) -> bytes:
         """GET ``url`` and return the body."""

@@ -1,0 +1,67 @@
+"""The relay: handshake bytes from a device that is not attached yet to the party that it names, and back.
+
+A party is reached at the first endpoint of its record on the ledger, and nowhere else. The bytes are not looked at;
+sizes and times are bounded, and so is how many are on their way.
+"""
+
+from __future__ import annotations
+
+from firstlight.errors import MalformedError, RefusedError, TransportError
+from firstlight.ledger.records import Party, PartyStatus, Role, party_name
+from firstlight.onboarding.wire import MAX_REQUEST, MAX_RESPONSE, MEDIA_TYPE_REQUEST, PATH
+from firstlight.roles.gateway.ledger import GatewayLedger
+from firstlight.transports.client import HttpClient, Response
+
+MAX_RELAYED = 1_024
+"""How many requests may be on their way at once."""
+REQUEST = MAX_REQUEST
+RESPONSE = MAX_RESPONSE
+_RELAYED = frozenset({Role.MNO, Role.SP})
+
+
+class Relay:
+    """Passes requests on to parties."""
+
+    def __init__(self, ledger: GatewayLedger, client: HttpClient) -> None:
+        """Look parties up in ``ledger``; ``client`` bounds time and size of an answer."""
+        self._ledger = ledger
+        self._client = client
+        self._under_way = 0
+
+    async def forward(self, party: bytes, body: bytes, content_type: str) -> Response:
+        """Return the party's answer, whatever its status.
+
+        Raises :class:`RefusedError` (``unknown-party``, ``party-suspended``, ``not-relayed``: it has no endpoint that a
+        gateway reaches), :class:`TransportError` (``busy``, and what the party's side raises), and what reading the
+        ledger raises.
+        """
+        if self._under_way >= MAX_RELAYED:
+            raise TransportError("busy", f"{MAX_RELAYED} requests are on their way")
+        self._under_way += 1
+        try:
+            endpoint = await self._endpoint(party)
+            return await self._client.forward(endpoint, body, content_type or MEDIA_TYPE_REQUEST)
+        finally:
+            self._under_way -= 1
+
+    async def _endpoint(self, party: bytes) -> str:
+        record = await self._ledger.record(party_name(party), Party)
+        if record is None:
+            raise RefusedError("unknown-party", "no such party is on the ledger")
+        if record.status is not PartyStatus.ACTIVE:
+            raise RefusedError("party-suspended", "the party is suspended")
+        endpoint = next((one for one in record.endpoints if one.startswith(("http://", "https://"))), None)
+        if endpoint is None or not _RELAYED & set(record.roles):
+            raise RefusedError("not-relayed", "the party onboards no devices through a gateway")
+        return endpoint.rstrip("/") + PATH
+
+
+def party_of(text: str) -> bytes:
+    """Return the party id in a path; :class:`MalformedError` (``bad-party-id``)."""
+    try:
+        party = bytes.fromhex(text)
+    except ValueError:
+        party = b""
+    if len(party) != 16:
+        raise MalformedError("bad-party-id", "a party's id is 32 hexadecimal digits")
+    return party
