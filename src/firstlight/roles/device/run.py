@@ -116,7 +116,7 @@ async def _live(place: Path, plan: Plan, hear: Hear, make: MakeTools) -> bool:
     """Run one device; return whether it ended well, which without ``once`` it does only by being cancelled."""
 
     def tell(stage: Stage, code: str = "", /) -> None:
-        hear(Event(place.name, stage, code))
+        hear(Event(place.resolve().name, stage, code))
 
     try:
         with contextlib.ExitStack() as stack:
