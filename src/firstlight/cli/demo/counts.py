@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from firstlight.cli.demo.world import Places
 from firstlight.console.fleet import Stage
+from firstlight.roles.owner.status import grants as owner_grants
+from firstlight.roles.party.status import mno_status, sp_status
+from firstlight.transports.client import SyncClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +45,18 @@ class Recorder:
         """Return the counts of this moment."""
         network = mno_status(self._places.mno)
         service = sp_status(self._places.sp)
-        owner = owner_status(self._places.owner)
+        receipts = [one for one in owner_grants(self._places.owner) if one["step"] == "service-connected"]
+        vouched = {(one["batch"], one["index"]) for one in receipts if one["grant"] in service.heard}
         return Counts(
             discovered=network.authenticated,
             network_granted=network.granted,
             attached=network.attached,
             service_granted=service.granted,
-            connected=len(service.heard & owner.service_receipts),
-            receipts_read=owner.service_connected,
+            connected=len(vouched),
+            receipts_read=len({(one["batch"], one["index"]) for one in receipts}),
         )
 
     def transactions(self, node: str) -> int:
         """Return how many transactions the ledger has committed, as its node counts them."""
-        raise NotImplementedError
+        with SyncClient() as client:
+            return int(client.get_json(f"{node}/v1/counts")["transactions"])
