@@ -5,10 +5,14 @@ The clock is a fake one that all of them share, so that tests decide what time i
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
+
+from starlette.types import ASGIApp
 
 from firstlight.custody.file import SigningKey
 from firstlight.engines.embedded import EmbeddedEngine
@@ -72,21 +76,43 @@ class World:
         """Return the root key of a member."""
         return SigningKey.load(consortium.root_key(self.directory, number))
 
-    def sign(self, body: Body, *signers: Signer) -> bytes:
-        """Return a transaction with the first signer's next sequence number."""
-        number = self.sequences.get(signers[0].public, 0) + 1
+    def sign(self, body: Body, *signers: Signer, sequence: int | None = None) -> bytes:
+        """Return a transaction; its sequence is the first signer's next one unless given."""
+        number = self.sequences.get(signers[0].public, 0) + 1 if sequence is None else sequence
         return build(body, chain=CHAIN, sequence=number, signer=signers[0], cosigners=signers[1:])
 
-    def do(self, body: Body, *signers: Signer) -> Committed:
+    def do(self, body: Body, *signers: Signer, sequence: int | None = None) -> Committed:
         """Sign a transaction and commit it in the engine, not over HTTP."""
-        done = self.engine.submit(self.sign(body, *signers))
-        self.sequences[signers[0].public] = self.sequences.get(signers[0].public, 0) + 1
+        done = self.engine.submit(self.sign(body, *signers, sequence=sequence))
+        if sequence is None:
+            self.sequences[signers[0].public] = self.sequences.get(signers[0].public, 0) + 1
         return done
 
     def register(self, key: P256Key, *roles: Role, body: RegisterParty | None = None) -> bytes:
         """Register a party and return its id."""
         self.do(body or register_party(key, roles=roles), key, self.member())
         return party_id(key.public)
+
+
+class Servers:
+    """Servers that start one after the other and end all at once; an asynchronous context manager."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._open: list[contextlib.AbstractAsyncContextManager[str]] = []
+
+    async def start(self, app: ASGIApp, state_dir: Path | None = None) -> str:
+        """Serve ``app`` and return its URL."""
+        server = listening(app, state_dir)
+        url = await server.__aenter__()
+        self._open.append(server)
+        return url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(server.__aexit__(None, None, None) for server in self._open))
 
 
 @contextlib.asynccontextmanager
@@ -102,16 +128,17 @@ async def world(directory: Path, *, witnesses: int = 3, threshold: int = 2) -> A
         client = await stack.enter_async_context(HttpClient(Limits(seconds=5.0)))
         engine = stack.enter_context(open_engine(made.node, clock))
         node = await stack.enter_async_context(running_node(engine, made.node, log))
-        node_url = await stack.enter_async_context(listening(node_app(node, log), made.node))
+        servers = await stack.enter_async_context(Servers())
+        node_url = await servers.start(node_app(node, log), made.node)
         attesting = [open_witness(place, node_url, client, log, clock) for place in made.witnesses]
-        urls = [await stack.enter_async_context(listening(witness_app(one, log))) for one in attesting]
+        urls = [await servers.start(witness_app(one, log)) for one in attesting]
         write_witnesses(made.node, urls)
         place = directory / "gateway"
         gateway_settings = gateway_server.create(place, directory / consortium.GENESIS, node_url, urls, "north")
         gateway = await stack.enter_async_context(
             gateway_server.running(place, gateway_settings, log, clock=clock, random=SeededRandom("gateway"))
         )
-        gateway_url = await stack.enter_async_context(listening(gateway_server.gateway_app(gateway, log), place))
+        gateway_url = await servers.start(gateway_server.gateway_app(gateway, log), place)
         yield World(
             directory=directory,
             clock=clock,
