@@ -20,7 +20,7 @@ from firstlight.encoding import Bytes16, Record, Uint32
 from firstlight.engines.embedded import EmbeddedEngine
 from firstlight.engines.port import Genesis
 from firstlight.files import read_limited, write_atomic
-from firstlight.identity.birth import derive_salt
+from firstlight.identity.birth import derive_salts
 
 CHAIN = "bench-1"
 MODEL = b"sensor-1"
@@ -135,12 +135,11 @@ class Scene:
 
         The points were checked when each device was made; here they are not checked again.
         """
-        index = 0
+        salts = derive_salts(batch_secret, self.devices.stat().st_size // LEAF_KEYS)
         with self.devices.open("rb") as file:
             while chunk := file.read(_ROWS * LEAF_KEYS):
                 for at in range(0, len(chunk), LEAF_KEYS):
-                    yield derive_salt(batch_secret, index) + chunk[at : at + LEAF_KEYS] + MODEL
-                    index += 1
+                    yield next(salts) + chunk[at : at + LEAF_KEYS] + MODEL
 
 
 def scattered(devices: int, count: int, round_: int) -> list[int]:

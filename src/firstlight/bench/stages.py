@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import sys
 import time
@@ -367,6 +368,7 @@ STAGES: Mapping[str, Callable[[Scene, Scale, float], Part]] = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run one stage in this process."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     name, directory, scale, spawned = arguments
     try:
         part = STAGES[name](Scene(Path(directory)), Scale(**json.loads(scale)), float(spawned))

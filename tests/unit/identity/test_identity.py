@@ -11,7 +11,7 @@ from firstlight import p256
 from firstlight.encoding import decode
 from firstlight.errors import FirstlightError, MalformedError
 from firstlight.identity import birth
-from firstlight.identity.birth import BirthCredential, Leaf, derive_mailbox, derive_salt
+from firstlight.identity.birth import BirthCredential, Leaf, derive_mailbox, derive_salt, derive_salts
 from firstlight.identity.credential import device_credential, id_cred, party_credential
 from firstlight.identity.manifest import NODES_PER_CHUNK, ROWS_PER_CHUNK, Entry, Manifest
 from firstlight.trees import rfc6962
@@ -97,6 +97,12 @@ def test_the_quick_point_check_agrees_with_openssl() -> None:
         else:
             birth.check_point(xy)
             assert birth.compressed(xy) == p256.from_coordinates(xy)
+
+
+@pytest.mark.parametrize("length", [16, 32, 64, 65, 200])
+def test_many_salts_are_those_of_each_device(length: int) -> None:
+    secret = bytes(range(length))
+    assert list(derive_salts(secret, 300)) == [derive_salt(secret, index) for index in range(300)]
 
 
 def test_salts_and_mailbox_secrets_differ_by_device_and_purpose() -> None:
