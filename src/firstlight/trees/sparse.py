@@ -166,7 +166,7 @@ def _descend(node: _Node, key: bytes) -> tuple[_Leaf | None, int]:
     """Return the leaf or empty subtree at which the way down to ``key`` ends, and its depth."""
     depth = 0
     while node is not None and len(node) == 3:
-        node = node[2] if _bit(key, depth) else node[1]
+        node = node[2] if key[depth >> 3] >> (7 - (depth & 7)) & 1 else node[1]
         depth += 1
     return node, depth
 

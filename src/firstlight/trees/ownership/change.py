@@ -83,9 +83,14 @@ class Pass:
         """Count all indices under some slots of a page, and drop the pages there."""
         span = 1 << PAGE_BITS * place[0]
         slots = page.slots(positions)
+        pages = False
         for slot, count in Counter(slots).items():
             if isinstance(slot, int):
                 self._take(slot, count * span)
+            else:
+                pages = True
+        if not pages:
+            return
         for position, slot in zip(positions, slots, strict=True):
             if isinstance(slot, bytes):
                 self._take_page(below(place, position), slot)

@@ -232,9 +232,10 @@ class InnerPage:
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        slots = self.slots(range(self.width))
-        whats = [slot + 1 if isinstance(slot, int) else 0 for slot in slots]
-        return PageRecord(_pack(whats), b"".join([slot for slot in slots if isinstance(slot, bytes)])).encode()
+        slots = self.heap[self.width :]
+        whats = {value: tenure + 1 for value, tenure in self.tenures.items()}
+        hashes = b"".join([value for value in slots if value not in whats])
+        return PageRecord(_pack([whats.get(value, 0) for value in slots]), hashes).encode()
 
     @classmethod
     def decode(cls, data: bytes, width: int) -> InnerPage:
