@@ -33,15 +33,13 @@ from firstlight.roles.owner.deploy import Asked, Choice
 from firstlight.roles.owner.deploy import deploy as deploy_plan
 from firstlight.roles.owner.orders import Wanted
 from firstlight.roles.owner.orders import order as place_order
-from firstlight.roles.owner.serve import grants as grant_rows
-from firstlight.roles.owner.serve import serve_owner
-from firstlight.roles.owner.serve import status as fleet_status
+from firstlight.roles.owner.status import grants as grant_rows
+from firstlight.roles.owner.status import status as fleet_status
 from firstlight.roles.trade import accept as accept_sale
 from firstlight.roles.trade import origin_of
 from firstlight.roles.trade import request as request_purchase
 from firstlight.roles.workplace import Workplace, identifier_of, make_workplace, open_workplace, seconds_of
 from firstlight.settings import OwnerSettings
-from firstlight.transports.http import run
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -200,6 +198,9 @@ def _choice(text: str) -> Choice:
 @app.command()
 def serve(directory: Directory) -> None:
     """Collect the devices' receipts from the gateways until stopped; nothing is lost over a restart."""
+    from firstlight.roles.owner.serve import serve_owner
+    from firstlight.transports.http import run
+
     place = _open(directory)
     log = open_log(directory, "owner", SystemClock())
     adopt_libraries(log)

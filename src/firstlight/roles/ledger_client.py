@@ -23,7 +23,7 @@ from firstlight.ledger.records import Batch, Party, Tenure, batch_name, party_na
 from firstlight.ledger.transaction import MAX_BYTES, parse
 from firstlight.ports import Random
 from firstlight.roles.wire import TransactionAnswer
-from firstlight.transports.client import CBOR, RemoteError, SyncClient
+from firstlight.transports.client import CBOR, RemoteError, Response, SyncClient
 
 MEMORY = "ledger.cbor"
 MAX_MEMORY = 65_536
@@ -38,8 +38,10 @@ _R = TypeVar("_R", bound=Record)
 class Http(Protocol):
     """What is needed of an HTTP client (:class:`firstlight.transports.client.SyncClient`)."""
 
-    def post(self, url: str, body: bytes, *, content_type: str = CBOR, retries: int = 0) -> bytes:
-        """POST ``body`` and return the answer's body."""
+    def request(
+        self, method: str, url: str, *, body: bytes = b"", content_type: str | None = None, retries: int = 0
+    ) -> Response:
+        """Send one request."""
         ...
 
     def close(self) -> None:
@@ -109,7 +111,7 @@ class LedgerClient:
         """
         identifier = parse(transaction).id
         try:
-            body = self._http.post(f"{self._node}/v1/transactions", transaction, retries=_RETRIES)
+            body = self._post("transactions", transaction)
         except RemoteError as error:
             if error.status >= 500:
                 raise
@@ -198,7 +200,11 @@ class LedgerClient:
         return verify_bundle(bundle, request, trust=self._trust)
 
     def _ask(self, request: BundleRequest) -> bytes:
-        return self._http.post(f"{self._node}/v1/bundles", request.encode(), retries=_RETRIES)
+        return self._post("bundles", request.encode())
+
+    def _post(self, what: str, body: bytes) -> bytes:
+        url = f"{self._node}/v1/{what}"
+        return self._http.request("POST", url, body=body, content_type=CBOR, retries=_RETRIES).body
 
     def _remember(self, view: View) -> None:
         self._trust = replace(view.trust, tenure=0, revision=0)

@@ -8,7 +8,7 @@ a batch that was one owner's cost one question. Where that guess is wrong, the w
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -81,6 +81,11 @@ def survey(ledger: Ledger, batch: bytes, wanted: Selection, guess: Guess) -> Sur
     return Survey(view, record, regions, walk.questions)
 
 
+def spans_of(regions: Iterable[Region]) -> list[tuple[int, int]]:
+    """Return where each region begins and ends."""
+    return [(region.start, region.start + region.count) for region in regions]
+
+
 @dataclass(slots=True)
 class _Walk:
     """One walk: what it asks, expects and has learnt."""
@@ -123,7 +128,7 @@ class _Walk:
         if not self._wants(start, end):
             return
         if self._expects(bits, length) == value:
-            yield from self._expected_regions(start, end)
+            yield from self._expected_regions(bits, length)
         else:
             yield from self.under(self._ask(bits, length), bits, length)
 
@@ -145,15 +150,18 @@ class _Walk:
         proof = self._hypothesis().prove(bits, length)
         return split_hash(*proof.children) if proof.tenure is None else uniform_hash(proof.tenure)
 
-    def _expected_regions(self, start: int, end: int) -> Iterator[Region]:
-        """Return the regions of the wanted devices in a subtree that is just as expected."""
-        trie = self._hypothesis()
-        for first, last in self._spans(start, end):
+    def _expected_regions(self, bits: int, length: int) -> Iterator[Region]:
+        """Return the regions of the wanted devices in a subtree that is just as expected.
+
+        No region is larger than the subtree: the node above it has been proven to be split.
+        """
+        trie, shift = self._hypothesis(), self.depth - length
+        for first, last in self._spans(bits << shift, min((bits + 1) << shift, self.size)):
             at = first
             while at < last:
-                bits, length = trie.covering_prefix(at)
-                yield self._region(bits, length, self.guess.number, self._standing(bits, length))
-                at = (bits + 1) << (self.depth - length)
+                node = max(trie.covering_prefix(at), (bits, length), key=lambda one: one[1])
+                yield self._region(*node, self.guess.number, self._standing(*node))
+                at = (node[0] + 1) << (self.depth - node[1])
 
     def _spans(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         for at in range(bisect_left(self.ends, start + 1), len(self.starts)):

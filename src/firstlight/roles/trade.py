@@ -40,7 +40,7 @@ from firstlight.roles.holdings import (
     selection_of,
 )
 from firstlight.roles.ledger_client import LedgerClient, Submitted, record_of
-from firstlight.roles.survey import Guess, Survey, survey
+from firstlight.roles.survey import Guess, Survey, spans_of, survey
 from firstlight.roles.workplace import Workplace
 from firstlight.sealing.stream import manifest_info, open_stream, seal_stream
 from firstlight.trees.ownership import Selection
@@ -194,12 +194,8 @@ def free_devices(ledger: LedgerClient, holding: Holding, tenure: int) -> Selecti
     """
     mine = selection_of(holding.manifest().indices())
     found = survey(ledger, holding.batch, mine, Guess(tenure, tenure))
-    spans = [
-        (region.start, region.start + region.count)
-        for region in found.regions
-        if region.standing.number == tenure and not region.standing.offer
-    ]
-    free = tuple(overlap(mine, spans))
+    regions = [one for one in found.regions if one.standing.number == tenure and not one.standing.offer]
+    free = tuple(overlap(mine, spans_of(regions)))
     if not free:
         raise ConfigError("nothing-to-sell", f"no device counts as tenure {tenure}")
     return Selection.of(free)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from firstlight.ports import Clock, Random
 from firstlight.roles.ledger_client import MEMORY, Http, LedgerClient
 from firstlight.roles.registration import GENESIS, keep_genesis, read_genesis
 from firstlight.settings import ManufacturerSettings, OwnerSettings, load, write_initial
+from firstlight.transports.client import SyncClient
 
 SECOND = 1_000_000_000
 _SPAN = re.compile(r"([0-9]{1,6})([smhd])")
@@ -44,6 +47,15 @@ class Workplace:
     def now(self) -> int:
         """Return Unix time in seconds."""
         return self.clock.now() // SECOND
+
+    @contextlib.contextmanager
+    def web(self) -> Iterator[Http]:
+        """Give an HTTP client for gateways and parties while the block runs."""
+        http: Http = self.http or SyncClient()
+        try:
+            yield http
+        finally:
+            http.close()
 
     def ledger(self) -> LedgerClient:
         """Return access to the ledger, to be closed."""

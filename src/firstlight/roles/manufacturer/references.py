@@ -15,7 +15,7 @@ from firstlight.roles.measure import reference_identifier
 from firstlight.roles.registration import PartyKeys
 from firstlight.roles.registration import load as load_keys
 from firstlight.roles.workplace import Workplace, plain_url
-from firstlight.transports.client import CBOR, SyncClient
+from firstlight.transports.client import CBOR
 
 REFERENCES = "references"
 VALID_SECONDS = 5 * 366 * 86_400
@@ -51,7 +51,7 @@ def publish(place: Workplace, model: bytes, measurement: Measurement, gateways: 
     body = read_limited(path, MAX_BODY)
     with place.ledger() as ledger:
         submitted = _put_on_ledger(place, ledger, keys, body)
-    _put_at_gateways(keys.party, body, gateways)
+    _put_at_gateways(place, keys.party, body, gateways)
     return Published(identifier, body_digest(body), measurement, submitted, gateways)
 
 
@@ -76,10 +76,10 @@ def _put_on_ledger(place: Workplace, ledger: LedgerClient, keys: PartyKeys, body
     return ledger.submit(build(transaction, chain=place.chain, sequence=sequence, signer=keys.signing))
 
 
-def _put_at_gateways(issuer: bytes, body: bytes, gateways: tuple[str, ...]) -> None:
+def _put_at_gateways(place: Workplace, issuer: bytes, body: bytes, gateways: tuple[str, ...]) -> None:
     values = parse_reference(body).values
     named = f"issuer={issuer.hex()}&model={values.model.hex()}&identifier={values.identifier.hex()}"
-    with SyncClient() as http:
+    with place.web() as http:
         for gateway in gateways:
             url = f"{plain_url(gateway)}/v1/blobs/{body_digest(body).hex()}?{named}"
             http.request("PUT", url, body=body, content_type=CBOR, retries=3)

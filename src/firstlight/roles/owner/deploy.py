@@ -25,7 +25,7 @@ from firstlight.plan.claims import PartyKind, Plan, new_claim, new_plan
 from firstlight.roles.holdings import DEPLOYMENTS, Holding, overlap, selection_of
 from firstlight.roles.ledger_client import LedgerClient, Submitted, record_of
 from firstlight.roles.owner.mail import Parcel, Progress, leave
-from firstlight.roles.survey import Guess, Region, survey
+from firstlight.roles.survey import Guess, Region, spans_of, survey
 from firstlight.roles.trade import newest_tenure
 from firstlight.roles.workplace import Workplace
 from firstlight.trees.ownership import Selection
@@ -131,8 +131,7 @@ class _Run:
         number, tenure = newest_tenure(self.ledger, self.batch, lambda one: one.plan == plan.root)
         found = survey(self.ledger, self.batch, chosen, Guess(number, self.number))
         regions = [region for region in found.regions if region.standing.number == number]
-        spans = [(region.start, region.start + region.count) for region in regions]
-        if tuple(overlap(chosen, spans)) != tuple(chosen.runs()):
+        if sum(count for _, count in overlap(chosen, spans_of(regions))) != chosen.count:
             raise ProofError("plan-differs", f"tenure {number} does not hold all devices of this deployment")
         revision = tenure.plan_revision
         self._leave(Parcel(self.batch, self.holding.origin, number, revision, plan, chosen, regions))
@@ -156,7 +155,7 @@ class _Run:
         guess = Guess(self.number, self._tenure(self.number).previous or self.number)
         found = survey(self.ledger, self.batch, wanted, guess)
         regions = [one for one in found.regions if one.standing.number == self.number and not one.standing.offer]
-        chosen = tuple(overlap(wanted, [(one.start, one.start + one.count) for one in regions]))
+        chosen = tuple(overlap(wanted, spans_of(regions)))
         if not chosen:
             raise ConfigError("nothing-to-deploy", f"no device counts as tenure {self.number}, free of any offer")
         selection = Selection.of(chosen)

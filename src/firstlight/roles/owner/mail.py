@@ -14,13 +14,14 @@ from firstlight.identity.birth import compressed
 from firstlight.identity.manifest import Entry, Manifest
 from firstlight.plan.claims import Plan
 from firstlight.ports import Signer
+from firstlight.roles.ledger_client import Http
 from firstlight.roles.survey import Region
 from firstlight.roles.workplace import Workplace
 from firstlight.sealing.deposit import PART, DepositEntry, DepositTarget, sign_deposits
 from firstlight.sealing.envelope import EnvelopeContent, seal_envelope
 from firstlight.sealing.locator import mailbox_locator, receipt_locator
 from firstlight.stores.fleet import WATCHED, Deployed, FleetStore
-from firstlight.transports.client import RemoteError, SyncClient
+from firstlight.transports.client import CBOR, RemoteError
 from firstlight.trees.ownership import Selection
 
 DATABASE = "owner.sqlite"
@@ -73,7 +74,7 @@ def leave(
     indices = islice(parcel.devices.indices(), done, None)
     fleet = open_fleet(place.directory)
     try:
-        with SyncClient() as http:
+        with place.web() as http:
             while part := [manifest.entry(index) for index in islice(indices, WATCHED)]:
                 fleet.deploy(parcel.batch, parcel.tenure, parcel.origin, _watched(part, place.gateways))
                 for gateway in place.gateways:
@@ -129,14 +130,13 @@ class _Sealer:
         return self._padded[prefix_length]
 
 
-def _post(http: SyncClient, url: str, deposit: bytes, sleep: Callable[[float], None] = time.sleep) -> None:
-    for _ in range(ATTEMPTS):
+def _post(http: Http, url: str, deposit: bytes, sleep: Callable[[float], None] = time.sleep) -> None:
+    for left in reversed(range(ATTEMPTS)):
         try:
-            http.post(url, deposit, retries=3)
+            http.request("POST", url, body=deposit, content_type=CBOR, retries=3)
         except RemoteError as error:
-            if error.code not in PASSING:
+            if error.code not in PASSING or not left:
                 raise
             sleep(PAUSE)
         else:
             return
-    http.post(url, deposit)

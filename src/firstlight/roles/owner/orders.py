@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 from firstlight.errors import ConfigError, ProofError
 from firstlight.files import private_directory, write_atomic
-from firstlight.ledger.records import PartyStatus, Tenure, tenure_name
+from firstlight.ledger.records import PartyStatus
 from firstlight.plan.order import Order, sign_order
 from firstlight.roles.holdings import Holding
-from firstlight.roles.ledger_client import record_of
 from firstlight.roles.workplace import Workplace, plain_url
-from firstlight.transports.client import CBOR, SyncClient
+from firstlight.transports.client import CBOR
 
 ORDERS = "orders"
 
@@ -33,12 +32,7 @@ def order(place: Workplace, holding: Holding, wanted: Wanted) -> Order:
     """
     with place.ledger() as ledger:
         party = ledger.party(wanted.party)
-        record_of(
-            ledger.view(tenure_name(holding.batch, holding.origin)),
-            tenure_name(holding.batch, holding.origin),
-            Tenure,
-            "unknown-tenure",
-        )
+        ledger.tenure(holding.batch, holding.origin)
     if party.status is not PartyStatus.ACTIVE:
         raise ProofError("party-suspended", wanted.party.hex())
     endpoint = next((uri for uri in party.endpoints if uri.startswith("http://")), None)
@@ -56,6 +50,6 @@ def order(place: Workplace, holding: Holding, wanted: Wanted) -> Order:
     signed = sign_order(signed_for, holding.owner())
     directory = private_directory(place.directory / ORDERS)
     write_atomic(directory / f"{signed_for.number.hex()}.cose", signed)
-    with SyncClient() as http:
-        http.post(f"{plain_url(endpoint)}/v1/orders", signed, content_type=CBOR, retries=3)
+    with place.web() as http:
+        http.request("POST", f"{plain_url(endpoint)}/v1/orders", body=signed, content_type=CBOR, retries=3)
     return signed_for

@@ -1,11 +1,10 @@
-"""The owner's process: collects receipts until it is stopped; and how the fleet stands, for whoever asks."""
+"""The owner's process: collects receipts until it is stopped."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,12 +12,10 @@ from starlette.routing import Route
 
 from firstlight.errors import FirstlightError
 from firstlight.logs import Log
-from firstlight.roles.holdings import holdings
 from firstlight.roles.owner.collect import Collector
-from firstlight.roles.owner.mail import DATABASE, open_fleet
+from firstlight.roles.owner.mail import open_fleet
+from firstlight.roles.owner.status import status_of
 from firstlight.roles.workplace import Workplace
-from firstlight.sealing.receipt import Step
-from firstlight.stores.fleet import FleetStore
 from firstlight.transports.client import HttpClient
 from firstlight.transports.http import application, as_json, serve
 
@@ -34,7 +31,7 @@ async def serve_owner(place: Workplace, log: Log, *, on_ready: Callable[[str], A
     fleet = open_fleet(place.directory)
 
     async def figures(_: Request) -> Response:
-        return as_json(await asyncio.to_thread(_status, place.directory, fleet))
+        return as_json(await asyncio.to_thread(status_of, place.directory, fleet))
 
     app = application("owner", [Route("/v1/status", figures)], log=log)
     try:
@@ -66,55 +63,3 @@ async def collect_for_ever(
             log.refusal(error)
             pause = LONG
         await sleep(pause)
-
-
-def status(state_dir: Path) -> dict[str, object]:
-    """Return how an owner's fleet stands, also while his process runs.
-
-    ``devices`` are deployed, ``held`` were accepted; ``network_attached`` and ``service_connected`` count distinct
-    devices with an opened, valid receipt of that step. Raises :class:`StoreError`.
-    """
-    if not (state_dir / DATABASE).exists():
-        return _status(state_dir, None)
-    fleet = open_fleet(state_dir)
-    try:
-        return _status(state_dir, fleet)
-    finally:
-        fleet.close()
-
-
-def _status(state_dir: Path, fleet: FleetStore | None) -> dict[str, object]:
-    figures = None if fleet is None else fleet.figures()
-    return {
-        "devices": 0 if figures is None else figures.devices,
-        "held": sum(one.record.count for one in holdings(state_dir)),
-        "network_attached": 0 if figures is None else figures.steps[Step.NETWORK_ATTACHED],
-        "service_connected": 0 if figures is None else figures.steps[Step.SERVICE_CONNECTED],
-        "receipts": 0 if figures is None else figures.receipts,
-        "rejected": 0 if figures is None else sum(figures.rejected.values()),
-        "rejected_by_code": {} if figures is None else dict(figures.rejected),
-    }
-
-
-def grants(state_dir: Path) -> list[dict[str, object]]:
-    """Return every receipt with the grant that it names; bytes are for the caller to write as he likes."""
-    if not (state_dir / DATABASE).exists():
-        return []
-    fleet = open_fleet(state_dir)
-    try:
-        return [
-            {
-                "batch": one.batch,
-                "index": one.index,
-                "step": one.step.name.lower().replace("_", "-"),
-                "tenure": one.tenure,
-                "revision": one.revision,
-                "party": one.party,
-                "grant": one.grant,
-                "counter": one.counter,
-                "time": one.time,
-            }
-            for one in fleet.grants()
-        ]
-    finally:
-        fleet.close()
