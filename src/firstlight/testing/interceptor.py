@@ -55,10 +55,9 @@ Bend = Callable[[Asked, Forward], Answered]
 class Interceptor:
     """The lying server; a context manager. It remembers all that went through it in ``seen``."""
 
-    def __init__(self, upstream: str) -> None:
-        """Stand before the server at URL ``upstream``."""
-        parts = urlsplit(upstream)
-        self._upstream = (parts.hostname or "127.0.0.1", parts.port or 80)
+    def __init__(self, upstream: str = "") -> None:
+        """Stand before the server at URL ``upstream``, which may be named later."""
+        self.upstream = upstream
         self._bends: dict[str, Bend] = {}
         self.seen: list[tuple[Asked, Answered | None]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -93,7 +92,8 @@ class Interceptor:
 
     def forward(self, asked: Asked) -> Answered:
         """Ask the real server."""
-        connection = http.client.HTTPConnection(*self._upstream, timeout=PATIENCE)
+        parts = urlsplit(self.upstream)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
         try:
             connection.request(asked.method, asked.path, asked.body, {"content-type": asked.content_type})
             response = connection.getresponse()

@@ -107,8 +107,9 @@ def open_lab(root: Path, family: Family, *, devices: int, deploy: bool = True) -
     """Build a world in ``root`` whose gateway is an interceptor, and yield it."""
     places = Places(root)
     world = World(places, family, lambda _: None)
-    real = world.open()
-    with Interceptor(real.gateway) as interceptor:
+    with Interceptor() as interceptor:
+        real = world.open(gateway_name=interceptor.url)
+        interceptor.upstream = real.gateway
         addresses = replace(real, gateway=interceptor.url)
         parties = world.populate(addresses)
         batch = trade.manufacture(places, addresses, devices, lambda _: None)

@@ -99,8 +99,8 @@ class World:
         self._family = family
         self._say = say
 
-    def open(self) -> Addresses:
-        """Start node, witnesses and gateway of a new chain."""
+    def open(self, gateway_name: str | None = None) -> Addresses:
+        """Start node, witnesses and gateway of a new chain; devices know the gateway by its URL, or by another name."""
         at = self.places
         at.papers.mkdir(parents=True, mode=0o700)
         self._say("the consortium makes its root, its witnesses and the genesis")
@@ -113,6 +113,7 @@ class World:
         run("node", "witnesses", at.node, *witnesses)
         self._say("a gateway that nobody trusts starts")
         given = [word for url in witnesses for word in ("--witness", url)]
+        given += ("--name", gateway_name) if gateway_name else ()
         run("gateway", "init", at.gateway, "--genesis", at.genesis, "--node", node, *given)
         gateway = self._ready(self._serve("gateway", at.gateway, "gateway", "serve", at.gateway))
         return Addresses(node, gateway, witnesses)
