@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
 
-from firstlight.access.ports import Attachment
+from firstlight.access.ports import Attachment, Proxy
 from firstlight.errors import ConfigError, FirstlightError, StoreError
 from firstlight.roles.device.gateways import Gateway, Http
 from firstlight.roles.device.memory import Acted, Memory, StoredGrant
@@ -68,7 +68,7 @@ class Journey:
         acted, subscriptions = usable
         stored, attachment = await self._network.attach(subscriptions)
         try:
-            async with self._http(attachment.proxy.url) as http:
+            async with self._http(attachment.proxy) as http:
                 way = Way(attachment.proxy, http, self._through(http))
                 await self._attached(acted, stored, way)
         finally:
@@ -106,7 +106,7 @@ class Journey:
         self._gateways.sort(key=lambda name: name != gateway.name)
 
     @contextlib.asynccontextmanager
-    async def _http(self, proxy: str | None) -> AsyncIterator[Http]:
+    async def _http(self, proxy: Proxy | None) -> AsyncIterator[Http]:
         client = self._unit.tools.http(proxy)
         try:
             yield client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -10,17 +11,20 @@ from typing import Protocol
 
 from firstlight.access.device import service_session
 from firstlight.access.device.network_embedded import EmbeddedNetworkAccess
+from firstlight.access.device.service_dial import dial
 from firstlight.access.device.service_session import ServiceAccess
-from firstlight.access.ports import NetworkAccess
+from firstlight.access.ports import NetworkAccess, Proxy
 from firstlight.custody.system import SystemClock, SystemRandom
+from firstlight.errors import AccessError, TransportError
 from firstlight.logs import Log
 from firstlight.ports import Clock, Random
 from firstlight.roles.device.gateways import Http
-from firstlight.transports import client as transport
+from firstlight.transports.plain import PlainClient
 
 SECOND = 1_000_000_000
-LIMITS = transport.Limits(seconds=30.0, connect_seconds=10.0, response=262_144)
+SECONDS = 30.0
 """A gateway that serves a thousand devices at once may take its time."""
+MAX_ANSWER = 262_144
 
 
 class Stage(Enum):
@@ -83,9 +87,17 @@ async def connect(access: ServiceAccess) -> ServiceSession:
     return await service_session.connect(access)
 
 
-def http_client(proxy: str | None) -> HttpClient:
-    """Return a real client, through the SOCKS5 ``proxy`` if there is one."""
-    return transport.HttpClient(LIMITS, proxy=proxy)
+def http_client(proxy: Proxy | None) -> HttpClient:
+    """Return a real client, through the network's forwarder if there is one."""
+
+    async def through(host: str, port: int) -> socket.socket:
+        try:
+            return await dial(host, port, proxy)
+        except AccessError as error:
+            code = "unreachable" if error.code == "service-unreachable" else error.code
+            raise TransportError(code, error.detail) from error
+
+    return PlainClient(seconds=SECONDS, limit=MAX_ANSWER, dial=through)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +110,7 @@ class Tools:
     clock: Clock
     random: Random
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    http: Callable[[str | None], HttpClient] = http_client
+    http: Callable[[Proxy | None], HttpClient] = http_client
     connect: Callable[[ServiceAccess], Awaitable[ServiceSession]] = connect
 
     @classmethod
