@@ -25,6 +25,7 @@ from firstlight.sealing.receipt import Receipt, Step
 VERSION = 1
 WATCHED = 1_024
 """The most locators in one watch."""
+LARGEST = 2**63 - 1
 _SCHEMA = """
 CREATE TABLE device (
     id INTEGER PRIMARY KEY, batch BLOB NOT NULL, idx INTEGER NOT NULL, origin INTEGER NOT NULL, key BLOB NOT NULL,
@@ -130,6 +131,7 @@ class FleetStore:
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=20)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
             _create(connection)
         return cls(connection)
 
@@ -137,6 +139,7 @@ class FleetStore:
     def in_memory(cls) -> Self:
         """Return a store that lives as long as the object."""
         connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA foreign_keys = ON")
         _create(connection)
         return cls(connection)
 
@@ -202,11 +205,15 @@ class FleetStore:
     def collect(self, watch: int, collected: Collected) -> int:
         """Keep what an answer brought and move the watch's cursor; return how many receipts are new.
 
-        One with a counter that its device has used already is counted as ``receipt-replayed``.
+        One with a counter that its device has used already is counted as ``receipt-replayed``, one with a counter or
+        revision that SQLite cannot hold as ``receipt-out-of-range``.
         """
         with self._transaction() as run:
             added, codes = 0, list(collected.rejected)
             for device, receipt in collected.receipts:
+                if max(receipt.counter, receipt.revision) > LARGEST:
+                    codes.append("receipt-out-of-range")
+                    continue
                 row = (device, receipt.counter, int(receipt.step), receipt.tenure, receipt.revision)
                 new = run.execute(
                     "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -20,7 +20,9 @@ from firstlight.roles.measure import measured, reference_identifier, software_di
 from firstlight.settings import ManufacturerSettings
 from firstlight.testing.memory_node import MemoryNode
 
-from .trading import GATEWAY, Market, register, workplace
+from .trading import GATEWAY, Market, quick_disk, register, workplace
+
+__all__ = ["quick_disk"]
 
 
 class StoppedError(Exception):

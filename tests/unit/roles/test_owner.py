@@ -30,7 +30,9 @@ from firstlight.sealing.receipt import Receipt, Step, seal_receipt
 from firstlight.testing.clock import FakeClock
 from firstlight.transports.client import RemoteError
 
-from .trading import GATEWAY, Market, register, workplace
+from .trading import GATEWAY, Market, quick_disk, register, workplace
+
+__all__ = ["quick_disk"]
 
 Sealed = tuple[bytes, bytes]
 """A locator, and the receipt under it."""

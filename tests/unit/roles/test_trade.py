@@ -18,7 +18,9 @@ from firstlight.roles.workplace import Workplace
 from firstlight.sealing.stream import manifest_info, seal_stream
 from firstlight.trees.ownership import Selection
 
-from .trading import Market
+from .trading import Market, quick_disk
+
+__all__ = ["quick_disk"]
 
 
 @pytest.fixture

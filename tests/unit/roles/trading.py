@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import pytest
 
 from firstlight.files import private_directory, write_atomic
 from firstlight.ledger.records import Role
@@ -18,6 +21,14 @@ from firstlight.testing.chains import GENESIS
 from firstlight.testing.clock import FakeClock
 from firstlight.testing.memory_node import MemoryNode
 from firstlight.testing.random import SeededRandom
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for the disk: what these tests interrupt is the program, not the machine."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(os, "sync", lambda: None)
+
 
 GATEWAY = "http://127.0.0.1:7001"
 NODE = "http://127.0.0.1:7000"
