@@ -89,7 +89,15 @@ class Report:
         for name, goal in GOALS.items():
             mark = "missed" if name in self.missed else ""
             lines.append(f"{name:<24}{self.figures[name]:>12,.10g}   goal ≤ {goal:<8,.10g}{mark}".rstrip())
+        if self.busy:
+            lines += ["", f"other work was running: load {self.machine['load']} on {self.machine['cores']} cores"]
         return "\n".join(lines)
+
+    @property
+    def busy(self) -> bool:
+        """Whether so much else was running when it began that the times are not this code's alone."""
+        load, cores = self.machine.get("load", 0), self.machine.get("cores", 1)
+        return isinstance(load, float) and isinstance(cores, int) and load > cores / 2
 
 
 def run(scale: Scale, parent: Path, say: Say) -> Report:
