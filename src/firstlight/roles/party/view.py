@@ -46,10 +46,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """Who holds an index: the batch's record, the number that the trie gives, and the tenures that it leads to."""
+    """Who holds a region of indices: the batch's record, the trie's number for it, the tenures that this leads to.
+
+    The region is all indices that begin with the ``length`` bits that the trie's node is reached by.
+    """
 
     batch: Batch
     number: int
+    length: int
     tenures: dict[int, Tenure]
 
 
@@ -59,9 +63,8 @@ class Head:
 
     view: View
     records: dict[str, Record | None] = field(default_factory=dict)
-    whole: dict[bytes, Owned | None] = field(default_factory=dict)
-    """Batches of which every device is in one tenure; None for one that is split."""
-    owned: dict[tuple[bytes, int], Owned] = field(default_factory=dict)
+    owned: dict[tuple[bytes, int, int], Owned] = field(default_factory=dict)
+    """Regions by batch, length and bits of their prefix."""
 
     @property
     def time(self) -> int:
@@ -89,6 +92,8 @@ class PartyView:
         self._head: Head | None = None
         self._failure: FirstlightError | None = None
         self._heads: OrderedDict[int, Head] = OrderedDict()
+        self._sizes: dict[bytes, int] = {}
+        """Sizes of batches, for good: a batch's id is a hash over its size."""
 
     def height(self) -> int:
         """Return the height of the newest verified head; 0 if there is none yet."""
@@ -157,7 +162,7 @@ class PartyView:
     def _take(self, view: View) -> None:
         old = self._heads.get(view.height)
         if old is not None and old.view.header_hash == view.header_hash:
-            head = Head(view, old.records, old.whole, old.owned)
+            head = Head(view, old.records, old.owned)
         else:
             head = Head(view)
         _keep(head.records, dict(view.records), MAX_RECORDS)
@@ -195,20 +200,18 @@ class PartyView:
         return record
 
     def _owned(self, head: Head, batch: bytes, index: int) -> Owned:
-        if batch not in head.whole:
-            head.whole[batch] = _owned(self._source.follow(head.view, batch=batch))
-        whole = head.whole[batch]
-        if whole is not None:
-            return whole
-        found = head.owned.get((batch, index))
-        if found is None:
-            prefix = (index, depth_of(self.batch(head, batch).size))
-            found = _owned(self._source.follow(head.view, batch=batch, prefix=prefix))
-            if found is None:
-                raise ProofError("bad-ownership-proof", "one index is not split")
-            if len(head.owned) >= MAX_OWNERS:
-                head.owned.clear()
-            head.owned[batch, index] = found
+        """Return who holds an index: one question answers for all of its region."""
+        if batch not in self._sizes:
+            self._sizes[batch] = self.batch(head, batch).size
+        depth = depth_of(self._sizes[batch])
+        for length in range(depth + 1):
+            known = head.owned.get((batch, length, index >> depth - length))
+            if known is not None:
+                return known
+        found = _owned(self._source.follow(head.view, batch=batch, prefix=(index, depth)))
+        if len(head.owned) >= MAX_OWNERS:
+            head.owned.clear()
+        head.owned[batch, found.length, index >> depth - found.length] = found
         return found
 
 
@@ -227,14 +230,14 @@ class _Proven:
         return record if isinstance(record, Tenure) else None
 
 
-def _owned(view: View) -> Owned | None:
-    """Return who holds the prefix that ``view`` was asked for; nothing if it is split."""
+def _owned(view: View) -> Owned:
+    """Return who holds the one index that ``view`` was asked for; :class:`ProofError` (``bad-ownership-proof``)."""
     if view.batch is None or not isinstance(view.owned, Uniform):
-        return None
+        raise ProofError("bad-ownership-proof", "one index is not split")
     tenures = {
         int(name.rsplit("/", 1)[1]): record for name, record in view.records.items() if isinstance(record, Tenure)
     }
-    return Owned(view.batch, view.owned.tenure, tenures)
+    return Owned(view.batch, view.owned.tenure, view.owned.length, tenures)
 
 
 def _keep(known: dict[str, Record | None], more: dict[str, Record | None], limit: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from firstlight.encoding import Packed, Range, Record
@@ -29,9 +29,13 @@ class OwnershipProof(Record):
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """All indices under the prefix are in one tenure."""
+    """All indices under the prefix are in one tenure.
+
+    ``length`` is how many bits of the prefix lead to the node that says so: it holds all indices that begin with these.
+    """
 
     tenure: int
+    length: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ def verify(root: bytes, size: int, prefix_bits: int, prefix_length: int, proof: 
     current = _answer(size, depth, bits, proof)
     if _climb(current, bits, size, depth, proof) != root:
         raise _bad("the proof leads to another root")
-    return Split(*proof.children) if proof.tenure is None else Uniform(proof.tenure)
+    return Split(*proof.children) if proof.tenure is None else Uniform(proof.tenure, length)
 
 
 def _bad(why: str) -> ProofError:
