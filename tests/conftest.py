@@ -1,11 +1,16 @@
 """What all tests share: no test is skipped in CI, and `--full` runs what is otherwise sampled."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
 
+from firstlight.cli.processes import Family
+from firstlight.testing.lab import Lab, open_lab
+
+DEVICES = 128
+"""Devices in the world that a worker's tests share."""
 IN_CI = os.environ.get("CI") == "true"
 FULL = os.environ.get("FIRSTLIGHT_FULL") == "1"
 
@@ -18,6 +23,14 @@ settings.load_profile("full" if FULL else "sampled")
 def full() -> bool:
     """Whether everything runs (`bin/test --full`), or a seeded sample of what takes long."""
     return FULL
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One world of real processes for all tests of a worker; each takes devices of its own from it."""
+    root = tmp_path_factory.mktemp("lab")
+    with Family(root / "output") as family:
+        yield from open_lab(root, family, devices=DEVICES)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,18 +14,22 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import firstlight
 from firstlight.cli.demo import trade
-from firstlight.cli.demo.commands import arguments
+from firstlight.cli.demo.commands import ENVIRONMENT, arguments
 from firstlight.cli.demo.trade import Holding
 from firstlight.cli.demo.world import Addresses, Places, World
 from firstlight.cli.processes import Family
+from firstlight.roles.measure import software_digest
 from firstlight.testing.interceptor import Interceptor
+from firstlight.transports.endpoint import read_endpoint
 
 PATIENCE = 40.0
 PAUSE = 0.05
@@ -56,6 +60,8 @@ class Lab:
     parties: Mapping[str, str]
     batch: str
     holding: Holding
+    ledger: Interceptor
+    """Stands between the node and everybody who asks it: manufacturer, owners, MNO and SP."""
     spare: list[Path] = field(default_factory=list)
 
     def device(self) -> Path:
@@ -84,8 +90,96 @@ class Lab:
     def connects(self, device: Path) -> Outcome:
         """Switch a device on and check that it gets all the way: the honest exchange."""
         outcome = self.switch_on(device)
+        changed = software_digest(Path(firstlight.__file__).parent) != self.software
+        assert outcome.code == 0 or not changed, "the program was edited meanwhile, so attestation fails: run again"
         assert outcome.code == 0, f"the honest journey failed: {outcome.lines[-5:]} {outcome.log[-5:]}"
         return outcome
+
+    def switch_on_all(
+        self, devices: Sequence[Path], *, seconds: float = PATIENCE, stage: str = "connected"
+    ) -> dict[str, Outcome]:
+        """Run devices as tasks of one process until all are at ``stage``; return what each printed and logged."""
+        output = devices[0].parent.parent / "output" / f"fleet-{time.monotonic_ns()}.out"
+        names = {device.name for device in devices}
+
+        def there(outcome: Outcome) -> bool:
+            return {line["device"] for line in outcome.lines if line.get("stage") == stage} >= names
+
+        with output.open("wb") as file:
+            words = arguments("device", "fleet", *devices, "--json")
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                words, env={}, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=devices[0]
+            )
+            try:
+                outcome = _watch(process, devices[0], output, there, seconds)
+            finally:
+                _end(process)
+        return {
+            one.name: Outcome(
+                outcome.code,
+                tuple(line for line in outcome.lines if line.get("device") == one.name),
+                tuple(_json_lines(one / "log.jsonl")),
+            )
+            for one in devices
+        }
+
+    def state(self, role: str) -> Path:
+        """Return the state directory of ``mno``, ``sp``, ``owner``, ``gateway`` …"""
+        place: Path = getattr(self.places, role)
+        return place
+
+    def url(self, role: str) -> str:
+        """Return where a role's server listens."""
+        return read_endpoint(self.state(role)).url
+
+    @contextmanager
+    def heard(self, role: str) -> Iterator[list[str]]:
+        """Collect the codes that a server logs while the context lasts; the list is filled at its end."""
+        path = self.state(role) / "log.jsonl"
+        before, codes = path.stat().st_size, list[str]()
+        yield codes
+        with path.open("rb") as file:
+            file.seek(before)
+            codes += [str(json.loads(line)["code"]) for line in file.read().splitlines()]
+
+    def rows(self, state: Path) -> dict[str, Counter[str]]:
+        """Return all rows of the databases in ``state``, by table."""
+        found: dict[str, Counter[str]] = {}
+        for database in sorted(state.glob("*.sqlite")):
+            found.update({name: Counter(rows) for name, rows in _tables(database)})
+        return found
+
+    @contextmanager
+    def only(self, state: Path, **added: int) -> Iterator[None]:
+        """Check that the stores in ``state`` gain exactly so many rows by table, and that nothing else changes."""
+        before = self.rows(state)
+        yield
+        after = self.rows(state)
+        gone = {name: rows - after[name] for name, rows in before.items() if rows - after[name]}
+        new = {name: (rows - before[name]).total() for name, rows in after.items() if rows - before[name]}
+        assert not gone, f"rows changed or are gone: {sorted(gone)}"
+        assert new == added, f"rows were added: {new}, not {added}"
+
+    @contextmanager
+    def twin(self, role: str, **settings: int) -> Iterator[Path]:
+        """Run a second server on a copy of a role's directory with some settings changed; give the copy."""
+        at = self.places.root / f"{role}-twin-{time.monotonic_ns()}"
+        shutil.copytree(self.state(role), at, ignore=shutil.ignore_patterns("endpoint", "log.jsonl"))
+        path = at / f"{role}.toml"
+        path.write_text(
+            "\n".join(
+                f"{key} = {settings[key]}" if (key := line.partition(" =")[0]) in settings else line
+                for line in path.read_text().splitlines()
+            )
+        )
+        child = self.family.start(at.name, arguments(role, "serve", at), environment=ENVIRONMENT, state_dir=at)
+        try:
+            self.family.wait_for_endpoint(child)
+            yield at
+        finally:
+            self.family.forget(child)
+            child.process.terminate()
+            child.process.wait(10)
 
     def fingerprint(self, *states: Path) -> str:
         """Return a digest of all rows of the databases in ``states`` (without it: MNO, SP and owner)."""
@@ -107,17 +201,18 @@ def open_lab(root: Path, family: Family, *, devices: int, deploy: bool = True) -
     """Build a world in ``root`` whose gateway is an interceptor, and yield it."""
     places = Places(root)
     world = World(places, family, lambda _: None)
-    with Interceptor() as interceptor:
+    with Interceptor() as interceptor, Interceptor() as ledger:
         real = world.open(gateway_name=interceptor.url)
-        interceptor.upstream = real.gateway
-        addresses = replace(real, gateway=interceptor.url)
+        interceptor.upstream, ledger.upstream = real.gateway, real.node
+        addresses = replace(real, gateway=interceptor.url, node=ledger.url)
         parties = world.populate(addresses)
+        software = software_digest(Path(firstlight.__file__).parent)
         batch = trade.manufacture(places, addresses, devices, lambda _: None)
         holding = trade.sell(places, batch, lambda _: None)
         if deploy:
             trade.choose(places, parties, holding, devices, lambda _: None)
         spare = sorted(path for path in places.devices.iterdir() if path.is_dir())
-        yield Lab(places, family, addresses, interceptor, parties, batch, holding, spare)
+        yield Lab(places, family, addresses, interceptor, parties, batch, holding, ledger, spare)
 
 
 def copy_device(device: Path, to: Path) -> Path:
@@ -164,11 +259,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _rows(database: Path) -> bytes:
     total = hashlib.sha256()
+    for table, rows in _tables(database):
+        total.update(table.encode() + repr(sorted(rows)).encode())
+    return total.digest()
+
+
+def _tables(database: Path) -> Iterator[tuple[str, list[str]]]:
+    """Iterate over the tables of a database, each with its rows as text."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         tables: Sequence[tuple[str]] = connection.execute(
             "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
         ).fetchall()
         for (table,) in tables:
             rows = connection.execute(f'SELECT * FROM "{table}"').fetchall()  # noqa: S608 - a name from the schema
-            total.update(table.encode() + repr(sorted(map(repr, rows))).encode())
-    return total.digest()
+            yield table, [repr(row) for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -132,13 +133,15 @@ def _conclude(report: Report) -> None:
 
 
 def _leave_running(places: Places, addresses: Addresses, family: Family) -> None:
+    program = Path(sys.executable).with_name("firstlight")
     output.note(
         f"""
 The world goes on running in {places.root}. In another terminal:
 
-  firstlight owner status {places.owner}
-  firstlight mno status {places.mno}
-  firstlight sp status {places.sp}
+  {program} owner status {places.owner}
+  {program} mno status {places.mno}
+  {program} sp status {places.sp}
+  {program} device --help
   curl {addresses.node}/v1/counts
 
 Ctrl-C ends it."""
