@@ -25,7 +25,7 @@ from firstlight.roles.wire import MAX_PROOFS, Proofs, ProvenState
 WINDOW = 0.003
 """Seconds for which the first request waits for others."""
 MAX_WAITING = 4_096
-MAX_RUNNING = 4
+MAX_RUNNING = 2
 _THREE = b"\x83"
 _NULL = encode(None)
 

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from firstlight.chain.block import Header
 from firstlight.chain.commit import verify_commit
 from firstlight.chain.light import Invalid, NotEnoughTrust, Policy, SignedHeader, Success, Trusted, verify
+from firstlight.chain.root import known_root, open_epoch, walk
+from firstlight.discovery.bundle import StateProof
 from firstlight.engines.port import Genesis
 from firstlight.errors import ProofError
-from firstlight.roles.wire import HeaderAnswer
+from firstlight.ledger.records import GOVERNANCE, Governance, tree_key
+from firstlight.roles.wire import HeaderAnswer, Proofs
+from firstlight.trees import sparse
 
 MAX_STEPS = 64
 Fetch = Callable[[int], Awaitable[HeaderAnswer]]
@@ -72,3 +77,39 @@ def trusted(answer: HeaderAnswer) -> Trusted:
     if answer.header.next_validators_hash != answer.next_validators.hash():
         raise ProofError("next-validators", "not the validators that the header names for the next height")
     return Trusted(answer.header, answer.next_validators)
+
+
+def governed(root: bytes, header: Header, proofs: Proofs) -> tuple[bytes, bytes] | None:
+    """Return the root and epoch statements in force under a verified ``header``, from the known ``root`` statement.
+
+    ``proofs`` answers one request for no records, for somebody who knows ``root``. Nothing if it is of another head.
+
+    1. Newer roots follow from the known one (codes of :func:`firstlight.chain.root.walk`); 2. the newest signed the
+    epoch (:func:`open_epoch`, ``epoch-missing``); 3. the governance record is what the header's state says
+    (``bad-state-proof``, ``wrong-values``) and names this root and epoch (``governance-root``, ``governance-epoch``).
+    """
+    head = proofs.head
+    if (head.header.height, head.header.app_hash) != (header.height, header.app_hash):
+        return None
+    current = walk(known_root(root), head.roots)
+    if head.epoch is None:
+        raise ProofError("epoch-missing", "the node sends no epoch")
+    epoch = open_epoch(head.epoch, current)
+    record = _governance(proofs, header)
+    if (record.root_version, record.root_hash) != (current.version, current.hash()):
+        raise ProofError("governance-root", f"the ledger names root version {record.root_version}")
+    named = ((record.epoch, record.epoch_hash), (record.next_epoch, record.next_epoch_hash))
+    if (epoch.number, epoch.hash()) not in named:
+        raise ProofError("governance-epoch", f"the ledger names epoch {record.epoch}, not this {epoch.number}")
+    return head.roots[-1] if head.roots else root, head.epoch
+
+
+def _governance(proofs: Proofs, header: Header) -> Governance:
+    given = proofs.states[0].proof if len(proofs.states) == 1 else None
+    if given is None:
+        raise ProofError("wrong-values", "not one proof")
+    state = StateProof.decode(given)
+    if len(state.values) != 1 or state.values[0] is None:
+        raise ProofError("wrong-values", "not the governance record alone")
+    sparse.verify(header.app_hash, {tree_key(GOVERNANCE): state.values[0]}, state.proof)
+    return Governance.decode(state.values[0])

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from firstlight.chain.block import Header
 from firstlight.chain.commit import ValidatorSet, verify_commit
 from firstlight.chain.light import SECOND, Policy, Trusted
-from firstlight.chain.root import EpochStatement, known_epoch
+from firstlight.chain.root import EpochStatement, StatementBytes, known_epoch, known_root
 from firstlight.chain.witness import (
     SeenHead,
     WitnessRequest,
@@ -35,6 +35,7 @@ from firstlight.chain.witness import (
 )
 from firstlight.custody.file import SigningKey
 from firstlight.custody.system import SystemClock
+from firstlight.discovery.bundle import BundleRequest
 from firstlight.encoding import Bytes32, ChainId, Count, Record, Seconds, Uint
 from firstlight.engines.port import Genesis
 from firstlight.errors import ConfigError, MalformedError, ProofError, StoreError, TransportError
@@ -45,7 +46,7 @@ from firstlight.roles import following
 from firstlight.roles.consortium import GENESIS, WITNESS
 from firstlight.roles.registration import read_genesis
 from firstlight.roles.serving import serve_role
-from firstlight.roles.wire import HeaderAnswer
+from firstlight.roles.wire import HeaderAnswer, Proofs, ProofsRequest
 from firstlight.settings import WitnessSettings, load
 from firstlight.transports.client import CBOR, HttpClient
 from firstlight.transports.http import application, cbor, read_record
@@ -69,7 +70,7 @@ class Seen(Record):
 
 @dataclass(frozen=True, slots=True)
 class Memory(Record):
-    """What a witness keeps: its newest header with the validators after it, and the heads that led there."""
+    """What a witness keeps: its newest header with the validators after it, the heads that led there, who governs."""
 
     LIMIT: ClassVar[int] = 262_144
 
@@ -77,12 +78,19 @@ class Memory(Record):
     header: Header
     next_validators: ValidatorSet
     heads: Annotated[tuple[Seen, ...], Count(KEPT, 1)]
+    root: StatementBytes
+    epoch: StatementBytes
     forked: bool
 
     @property
     def trusted(self) -> Trusted:
         """What the next header is verified from."""
         return Trusted(self.header, self.next_validators)
+
+    @property
+    def in_force(self) -> EpochStatement:
+        """The epoch whose witnesses sign."""
+        return known_epoch(self.epoch)
 
     def seen(self) -> tuple[SeenHead, ...]:
         """Return the heads by height ascending."""
@@ -117,6 +125,15 @@ class Follower:
         except MalformedError as error:
             raise TransportError("bad-response", f"the node's header: {error}") from error
 
+    async def proofs(self, root: int) -> Proofs:
+        """Return who governs under the newest head, for somebody who knows that version of the root."""
+        request = ProofsRequest((BundleRequest(bytes(32), 0, root, 0, None, 0, 0, ()),))
+        body = await self.client.post(f"{self.node.rstrip('/')}/v1/proofs", request.encode(), retries=1)
+        try:
+            return Proofs.decode(body)
+        except MalformedError as error:
+            raise TransportError("bad-response", f"the node's proofs: {error}") from error
+
 
 class Witness:
     """Follows a chain and signs its heads."""
@@ -132,11 +149,12 @@ class Witness:
         self._path = path
         self._log = log
         self._following = asyncio.Lock()
-        self._epoch: EpochStatement = known_epoch(follower.genesis.epoch)
-        if signer.public not in self._epoch.witnesses:
-            raise ConfigError("not-a-witness", "the key in this directory is not a witness of the chain's epoch")
         self._memory = _remembered(path, follower.genesis.chain)
+        epoch = known_epoch(follower.genesis.epoch if self._memory is None else self._memory.epoch)
+        if signer.public not in epoch.witnesses:
+            raise ConfigError("not-a-witness", "the key in this directory is not a witness of the chain's epoch")
         self._looked = 0
+        self._governed = 0
 
     async def sign(self, request: WitnessRequest) -> WitnessSignature:
         """Return the signature over a head and nonces.
@@ -154,7 +172,7 @@ class Witness:
         now = self._clock.now() // SECOND
         head = choose_head(memory.seen(), request.height, now)
         statement = WitnessStatement(request.chain, head.height, head.header_hash, now, request.nonce_root)
-        return witness(statement, self._epoch, self._signer)
+        return witness(statement, memory.in_force, self._signer)
 
     async def _up_to(self, height: int) -> Memory:
         """Return the memory, brought up to date unless that was done just now and it has the head at ``height``."""
@@ -180,8 +198,21 @@ class Witness:
         if memory.header.height < height < newest.header.height:
             memory = await self._follow(memory, await self._follower.fetch(height))
         memory = await self._follow(memory, newest)
+        if memory.header.height != self._governed and not memory.forked:
+            memory = await self._govern(memory)
         self._looked = now
         return memory
+
+    async def _govern(self, memory: Memory) -> Memory:
+        """Learn which epoch is in force under the newest header; if the node has moved on, the next look will tell."""
+        found = following.governed(
+            memory.root, memory.header, await self._follower.proofs(known_root(memory.root).version)
+        )
+        if found is None:
+            return memory
+        self._governed = memory.header.height
+        root, epoch = found
+        return memory if found == (memory.root, memory.epoch) else self._keep(replace(memory, root=root, epoch=epoch))
 
     async def _follow(self, memory: Memory, target: HeaderAnswer) -> Memory:
         """Verify ``target``, remember it durably, and look whether it agrees with what was verified before."""
@@ -198,14 +229,17 @@ class Witness:
         """Stop for good if the other header is committed too; else raise what is wrong with it."""
         chain = self._follower.genesis.chain
         verify_commit(chain, target.validators, target.header, target.commit)
-        if target.header.validators_hash != self._epoch.validators_hash:
+        if target.header.validators_hash != memory.in_force.validators_hash:
             raise ProofError("next-validators", "not the validators of the epoch")
         self._log.error("chain-forked", height=target.header.height)
         return self._keep(replace(memory, forked=True))
 
     def _first(self, known: Trusted) -> Memory:
         seen = Seen(known.header.height, known.header.hash(), known.header.time // SECOND)
-        return self._keep(Memory(self._follower.genesis.chain, known.header, known.next_validators, (seen,), False))
+        begun = self._follower.genesis
+        return self._keep(
+            Memory(begun.chain, known.header, known.next_validators, (seen,), begun.root, begun.epoch, False)
+        )
 
     def _keep(self, memory: Memory) -> Memory:
         write_atomic(self._path, memory.encode())

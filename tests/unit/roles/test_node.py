@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response as Answer
 from starlette.routing import Route
 
+from firstlight.chain.root import EpochStatement
 from firstlight.chain.witness import WitnessRequest, WitnessSignature
 from firstlight.custody.file import SigningKey
 from firstlight.custody.system import SystemClock
@@ -19,7 +20,7 @@ from firstlight.discovery.bundle import Bundle, BundleRequest, StateProof
 from firstlight.discovery.verify import Trust, verify_bundle, verify_follow_up
 from firstlight.errors import ConfigError, FirstlightError, ProofError, StoreError
 from firstlight.ledger.records import Party, Role, party_name
-from firstlight.ledger.transaction import PublishReference
+from firstlight.ledger.transaction import PublishReference, SetEpoch
 from firstlight.roles import consortium, registration
 from firstlight.roles.attesters import FILE, WitnessFile, write_witnesses
 from firstlight.roles.node import open_engine
@@ -258,6 +259,7 @@ def test_a_witness_goes_on_from_its_file(tmp_path: Path) -> None:
         (place / MEMORY).write_bytes(replace(memory, chain="other-1").encode())
         with pytest.raises(ConfigError, match="wrong-chain"):
             open_witness(place, w.node_url, w.client, log, w.clock)
+        (place / MEMORY).unlink()
         with pytest.raises(ConfigError, match="no-node"):
             open_witness(place, None, w.client, log, w.clock)
         (place / "witness.pem").unlink()
@@ -316,6 +318,34 @@ def test_a_header_that_nobody_committed_moves_no_witness(tmp_path: Path) -> None
         assert memory.header == head.header
 
     run(tmp_path, test, witnesses=2)
+
+
+def test_witnesses_of_the_next_epoch_take_over(tmp_path: Path) -> None:
+    """One witness leaves and another place in the order results: who stays signs under the epoch in force."""
+
+    async def test(w: World) -> None:
+        request = WitnessRequest(CHAIN, w.engine.head().header.height, bytes(32))
+        keys = [SigningKey.load(place / "witness.pem").public for place in w.made.witnesses]
+        stays, leaves = keys.index(max(keys)), keys.index(min(keys))
+        assert (await w.witnesses[stays].sign(request)).witness == 2
+        validators = w.made.genesis.validators.hash()
+        first = w.engine.head().header.height + 3
+        left = tuple(sorted(key for key in keys if key != min(keys)))
+        epoch = EpochStatement(CHAIN, 2, validators, first, 2, left)
+        members = [w.member(1), w.member(2)]
+        w.do(SetEpoch(epoch.sign(members)), *members, sequence=2)
+        w.register(P256Key("maker"), Role.MANUFACTURER)
+        w.clock.advance(3)
+        request = replace(request, height=w.engine.head().header.height)
+        assert (await w.witnesses[stays].sign(request)).witness == 1
+        assert await code_of(w.witnesses[leaves].sign(request)) == "not-a-witness"
+        asked = trust(w).request(RANDOM.bytes(32))
+        view = verify_bundle(await bundle(w, asked), asked, trust=trust(w))
+        assert (view.epoch.number, view.time) == (2, w.clock.seconds)
+        with pytest.raises(ConfigError, match="not-a-witness"):
+            open_witness(w.made.witnesses[leaves], w.node_url, w.client, w.node.log, w.clock)
+
+    run(tmp_path, test)
 
 
 def test_a_second_process_on_one_ledger_is_an_error(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Relay:
         self._client = client
         self._under_way = 0
 
-    async def forward(self, party: bytes, body: bytes, content_type: str) -> Response:
+    async def forward(self, party: bytes, body: bytes) -> Response:
         """Return the party's answer, whatever its status.
 
         Raises :class:`RefusedError` (``unknown-party``, ``party-suspended``, ``not-relayed``: it has no endpoint that a
@@ -40,7 +40,7 @@ class Relay:
         self._under_way += 1
         try:
             endpoint = await self._endpoint(party)
-            return await self._client.forward(endpoint, body, content_type or MEDIA_TYPE_REQUEST)
+            return await self._client.forward(endpoint, body, MEDIA_TYPE_REQUEST)
         finally:
             self._under_way -= 1
 

@@ -178,7 +178,7 @@ def gateway_app(gateway: Gateway, log: Log) -> Starlette:
     async def relay(request: Request) -> Answer:
         party = party_of(request.path_params["party"])
         body = await read_body(request, REQUEST)
-        answer = await gateway.relay.forward(party, body, request.headers.get("content-type", ""))
+        answer = await gateway.relay.forward(party, body)
         return raw(answer.body, answer.content_type or OCTETS, answer.status)
 
     async def name(_: Request) -> Answer:
