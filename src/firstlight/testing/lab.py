@@ -33,6 +33,8 @@ from firstlight.transports.endpoint import read_endpoint
 
 PATIENCE = 40.0
 PAUSE = 0.05
+QUIET = 0.4
+"""Seconds without a change after which the stores are taken to be at rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Lab:
     holding: Holding
     ledger: Interceptor
     """Stands between the node and everybody who asks it: manufacturer, owners, MNO and SP."""
+    software: bytes
+    """The digest of the program when the world was opened."""
     spare: list[Path] = field(default_factory=list)
 
     def device(self) -> Path:
@@ -84,6 +88,41 @@ class Lab:
             )
             try:
                 return _watch(process, device, output, until, seconds)
+            finally:
+                _end(process)
+
+    def switch_on_together(
+        self, devices: Sequence[Path], *, until: Callable[[Outcome], bool], seconds: float = PATIENCE
+    ) -> dict[str, Outcome]:
+        """Run several devices in one process until ``until`` holds for each of them; return what became of each."""
+        output = self.places.root / "output" / f"fleet-{time.monotonic_ns()}.out"
+
+        def outcomes() -> dict[str, Outcome]:
+            lines = tuple(_json_lines(output))
+            return {
+                one.name: Outcome(
+                    None,
+                    tuple(line for line in lines if line.get("device") == one.name),
+                    tuple(_json_lines(one / "log.jsonl")),
+                )
+                for one in devices
+            }
+
+        with output.open("wb") as file:
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                arguments("device", "fleet", *devices, "--json"),
+                env={},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                end = time.monotonic() + seconds
+                while not all(until(one) for one in outcomes().values()):
+                    assert process.poll() is None, output.read_text()
+                    assert time.monotonic() < end, f"not all came so far: {outcomes()}"
+                    time.sleep(PAUSE)
+                return outcomes()
             finally:
                 _end(process)
 
@@ -189,6 +228,29 @@ class Lab:
                 total.update(_rows(database))
         return total.hexdigest()
 
+    def settle(self) -> None:
+        """Wait until nobody writes any more what an honest journey left behind: receipts read, sessions ended."""
+        before, since = self.fingerprint(), time.monotonic()
+        end = since + PATIENCE
+        while time.monotonic() < end and not (self._receipts_read() and time.monotonic() - since > QUIET):
+            time.sleep(PAUSE)
+            now = self.fingerprint()
+            before, since = now, since if now == before else time.monotonic()
+
+    def _receipts_read(self) -> bool:
+        """Say whether the owner has read the newest of the receipts that he watches for."""
+        with (
+            closing(sqlite3.connect(f"file:{self.places.owner / 'owner.sqlite'}?mode=ro", uri=True)) as owner,
+            closing(sqlite3.connect(f"file:{self.places.gateway / 'gateway.sqlite'}?mode=ro", uri=True)) as gateway,
+        ):
+            for watch, cursor in owner.execute("SELECT id, cursor FROM watch").fetchall():
+                watched = owner.execute("SELECT locator FROM locator WHERE watch = ?", (watch,)).fetchall()
+                marks = ",".join("?" * len(watched))
+                query = f"SELECT coalesce(max(id), 0) FROM receipt WHERE locator IN ({marks})"  # noqa: S608
+                if gateway.execute(query, [row[0] for row in watched]).fetchone()[0] > cursor:
+                    return False
+        return True
+
     @contextmanager
     def unchanged(self, *states: Path) -> Iterator[None]:
         """Check that no row of the stores changes while the context lasts."""
@@ -212,7 +274,7 @@ def open_lab(root: Path, family: Family, *, devices: int, deploy: bool = True) -
         if deploy:
             trade.choose(places, parties, holding, devices, lambda _: None)
         spare = sorted(path for path in places.devices.iterdir() if path.is_dir())
-        yield Lab(places, family, addresses, interceptor, parties, batch, holding, ledger, spare)
+        yield Lab(places, family, addresses, interceptor, parties, batch, holding, ledger, software, spare)
 
 
 def copy_device(device: Path, to: Path) -> Path:
