@@ -44,6 +44,8 @@ class _Answer:
         self._heard = 0
         self.content_type = ""
         self.complete = False
+        self.keeps = False
+        """Whether the connection may be used again."""
 
     def feed(self, data: bytes) -> None:
         self._heard += len(data)
@@ -66,11 +68,7 @@ class _Answer:
 
     def on_message_complete(self) -> None:
         self.complete = True
-
-    @property
-    def keeps(self) -> bool:
-        """Whether the connection may be used again."""
-        return bool(self._parser.should_keep_alive())
+        self.keeps = bool(self._parser.should_keep_alive())
 
     def body(self) -> bytes:
         """Return the body of a success, or raise what the answer says."""

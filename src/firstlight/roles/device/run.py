@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import signal
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,10 @@ async def _run(places: Sequence[Path], plan: Plan, hear: Hear, make: MakeTools) 
     for task in (stopping, ended, *devices):
         task.cancel()
     outcomes = await asyncio.gather(*devices, return_exceptions=True)
+    for place, outcome in zip(places, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            traceback.print_exception(outcome)
+            hear(Event(place.resolve().name, Stage.FAILED, "internal-error"))
     return all(_well(outcome, plan, asked=asked) for outcome in outcomes)
 
 
@@ -107,13 +112,14 @@ def _well(outcome: bool | BaseException, plan: Plan, *, asked: bool) -> bool:
     """Say whether a device ended as it should: by itself as told, or because somebody asked all to stop."""
     if isinstance(outcome, asyncio.CancelledError):
         return not plan.once and (asked or plan.seconds is not None)
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+    return outcome is True
 
 
 async def _live(place: Path, plan: Plan, hear: Hear, make: MakeTools) -> bool:
-    """Run one device; return whether it ended well, which without ``once`` it does only by being cancelled."""
+    """Run one device; return whether it ended well, which without ``once`` it does only by being cancelled.
+
+    A mistake in the program raises here, and ends this device alone.
+    """
 
     def tell(stage: Stage, code: str = "", /) -> None:
         hear(Event(place.resolve().name, stage, code))
