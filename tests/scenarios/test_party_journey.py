@@ -5,19 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from firstlight.access.device.service_session import Session
 from firstlight.attestation.evidence import Measurement
 from firstlight.errors import AccessError, TransportError
-from firstlight.ledger.records import Revocation, RevocationKind, TenureState, revocation_name, tenure_name
+from firstlight.ledger.records import (
+    Batch,
+    Revocation,
+    RevocationKind,
+    TenureState,
+    batch_name,
+    revocation_name,
+    tenure_name,
+)
 from firstlight.onboarding import wire
 from firstlight.onboarding.device import Granted, Refused, Sent
 from firstlight.onboarding.edhoc.error import is_error
 from firstlight.roles.party.status import grant_rows, mno_status, sp_status
-from firstlight.settings import MnoSettings, SpSettings
+from firstlight.settings import MnoSettings, PartySettings, SpSettings
 from firstlight.testing.bundles import BATCH, ISSUER, origin
 from firstlight.testing.parties import OWNER, PartyWorld, Server, new_key, party_world
 from firstlight.transports.client import HttpClient
@@ -146,6 +156,59 @@ def test_a_burst_of_devices_shares_views(tmp_path: Path) -> None:
             assert world.node.asked - asked <= 4 + 3 * len(world.devices)
 
     asyncio.run(journey())
+
+
+def test_credentials_end_with_the_tenure(tmp_path: Path) -> None:
+    """The device is sold on; its old operator and provider switch off what they gave, by themselves."""
+
+    async def journey() -> None:
+        async with party_world(tmp_path) as (world, network, service), HttpClient() as http:
+            device = world.devices[0]
+            granted = await device.onboard(network, http)
+            assert isinstance(granted, Granted)
+            attachment = await device.attach(network, granted)
+            key, request = new_key(tmp_path / "operational.pem")
+            certificate = await device.onboard(service, http, request=request)
+            assert isinstance(certificate, Granted)
+            session = await device.connect(certificate, key, attachment.proxy)
+            stays = await world.devices[1].onboard(network, http)
+            assert isinstance(stays, Granted)
+
+            world.ledger.split(0, 1, 3, origin(3, 1, previous=OWNER))
+            batch = world.ledger.records[batch_name(BATCH)]
+            assert isinstance(batch, Batch)
+            world.ledger.records[batch_name(BATCH)] = replace(batch, ownership=world.ledger.trie.root)
+            world.ledger.at += 1
+            await network.stop()
+            again = await world.start(MnoSettings, network.directory, network.keys)
+            await until(lambda: states(MnoSettings, network), ["ended", "pending"])
+            with pytest.raises(AccessError, match="attach-refused"):
+                await device.attach(again, granted)
+            await (await world.devices[1].attach(again, stays)).close()
+            assert await device.onboard(again, http) == Refused("not-deployed")
+
+            await session.lost()
+            await service.stop()
+            await world.start(SpSettings, service.directory, service.keys)
+            await until(lambda: states(SpSettings, service), ["ended"])
+            await until_refused(lambda: device.connect(certificate, key, None))
+
+    asyncio.run(journey())
+
+
+def states(kind: type[PartySettings], server: Server) -> list[str]:
+    return [one.state for one in grant_rows(kind, server.directory)]
+
+
+async def until_refused(attempt: Callable[[], Awaitable[Session]]) -> None:
+    """Wait until the new revocation list counts."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                await (await attempt()).close()
+            except AccessError as error:
+                assert error.code == "service-refused"  # noqa: PT017 - until then it succeeds
+                return
 
 
 # --- refusals -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Annotated, Protocol
 import typer
 
 from firstlight.cli import output
+from firstlight.custody.system import SystemClock
 from firstlight.files import write_atomic
 from firstlight.roles.party.status import MnoStatus, SpStatus, database_of, grant_rows
 from firstlight.roles.workplace import identifier_of, plain_url
@@ -31,6 +32,10 @@ Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write
 Number = Annotated[str, typer.Argument(metavar="ORDER", help="The order's number, 32 hexadecimal digits.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Write the log to its file only, not to stderr as well.")]
 Grants = Annotated[bool, typer.Option("--grants", help="List every grant too: its id, its state, its first use.")]
+AlarmBatch = Annotated[str, typer.Argument(metavar="BATCH", help="The batch, 32 hexadecimal digits.")]
+AlarmIndex = Annotated[int, typer.Argument(metavar="INDEX", min=0, help="The device's index in the batch.")]
+AlarmTenure = Annotated[int, typer.Argument(metavar="TENURE", min=1, help="The owner's tenure, by its origin.")]
+SECOND = 1_000_000_000
 
 
 class Role(Protocol):
@@ -82,6 +87,7 @@ def add_commands(app: typer.Typer, role: Role) -> None:
     _add_serve(app, role)
     _add_orders(app, role)
     _add_status(app, role)
+    _add_alarms(app, role)
 
 
 def _add_register(app: typer.Typer, role: Role) -> None:
@@ -168,6 +174,32 @@ def _add_status(app: typer.Typer, role: Role) -> None:
                 {"grant": one.grant.hex(), "state": one.state, "confirmed": one.confirmed} for one in rows
             ]
         output.emit(shown)
+
+
+def _add_alarms(app: typer.Typer, role: Role) -> None:
+    @app.command()
+    def alarms(directory: Directory) -> None:
+        """List the clone alarms that stand: two devices seem to share one birth credential, or one was wiped.
+
+        Such a device gets no new grants; those that it has go on.
+        """
+        exchanges = role.exchanges(_database(role, directory))
+        rows = [
+            {"batch": one.batch, "index": one.index, "tenure": one.origin, "raised": _day(one.raised_ns // SECOND)}
+            for one in exchanges.alarms()
+        ]
+        output.emit_rows(rows, ("batch", "index", "tenure", "raised"))
+
+    @app.command("clear-alarm")
+    def clear_alarm(directory: Directory, batch: AlarmBatch, index: AlarmIndex, tenure: AlarmTenure) -> None:
+        """Clear a clone alarm, when the owner has said that the device is the only one and may start anew."""
+        named = identifier_of(batch, "batch")
+        exchanges = role.exchanges(_database(role, directory))
+        exchanges.clear_alarm(named, index, tenure, SystemClock().now())
+        output.emit(
+            {"batch": named, "index": index, "tenure": tenure, "state": "cleared"},
+            f"Cleared: device {index} of batch {named.hex()} may be granted again.",
+        )
 
 
 def _database(role: Role, directory: Path) -> Path:

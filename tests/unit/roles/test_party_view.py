@@ -172,7 +172,7 @@ def test_what_is_kept_is_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) 
     head = scene.view.fresh()
     for index in range(8):
         scene.view.prove(head, [f"party/{number:032x}" for number in range(index * 8, index * 8 + 8)])
-        scene.view._owned(head, BATCH, index)
+        scene.view.owned(head, BATCH, index)
     assert len(head.records) <= 20
     assert len(head.owned) <= 3
 

@@ -1,4 +1,4 @@
-"""What a party does by itself from time to time: grants that run out end, exchanges that nobody can reopen go."""
+"""What a party does by itself from time to time."""
 
 from __future__ import annotations
 
@@ -10,32 +10,18 @@ from typing import Self
 
 from firstlight.errors import FirstlightError
 from firstlight.logs import Log
-from firstlight.ports import Clock
-from firstlight.stores.exchanges import ExchangeStore, GrantState
 
-PAUSE = 30.0
-SECOND = 1_000_000_000
-
-
-def keep(exchanges: ExchangeStore, now_ns: int) -> int:
-    """End the grants whose time is over and forget old exchanges; return how many grants ended."""
-    live = exchanges.grants(GrantState.PENDING, GrantState.CONFIRMED)
-    ended = exchanges.end([grant.id for grant in live if grant.expires <= now_ns // SECOND])
-    exchanges.prune(now_ns)
-    return len(ended)
+PAUSE = 15.0
+"""Seconds between two rounds."""
 
 
 class Keeper:
-    """Keeps house in the background while the block runs; ``also`` is called each time, in the same thread."""
+    """Does its rounds in the background while the block runs: each of ``chores`` in turn, in a thread."""
 
-    def __init__(
-        self, exchanges: ExchangeStore, clock: Clock, log: Log, *, also: Callable[[], None] | None = None
-    ) -> None:
-        """Keep ``exchanges``."""
-        self._exchanges = exchanges
-        self._clock = clock
+    def __init__(self, *chores: Callable[[], None], log: Log) -> None:
+        """Have ``chores`` done; what one of them raises is logged, and it is tried again in the next round."""
+        self._chores = chores
         self._log = log
-        self._also = also
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -52,15 +38,9 @@ class Keeper:
 
     async def _run(self) -> None:
         while True:
-            try:
-                await asyncio.to_thread(self._once)
-            except FirstlightError as error:
-                self._log.refusal(error, step="keeping")
+            for chore in self._chores:
+                try:
+                    await asyncio.to_thread(chore)
+                except FirstlightError as error:
+                    self._log.refusal(error, step="keeping")
             await asyncio.sleep(PAUSE)
-
-    def _once(self) -> None:
-        ended = keep(self._exchanges, self._clock.now())
-        if ended:
-            self._log.info("grants-ended", count=ended)
-        if self._also is not None:
-            self._also()

@@ -209,7 +209,7 @@ async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False) -> None:
                 random=place.random,
             )
             desk = inner.enter_context(contextlib.closing(room.desk(grantor)))
-            async with Keeper(exchanges, place.clock, log):
+            async with Keeper(room.leases().keep, log=log):
                 app = application(settings.ROLE, desk.routes(), log=log)
                 await serve_role(app, state_dir, settings, on_ready=announce(ready))
         finally:

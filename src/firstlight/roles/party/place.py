@@ -32,6 +32,7 @@ from firstlight.roles import registration
 from firstlight.roles.ledger_client import MEMORY, LedgerClient
 from firstlight.roles.party.appraiser import Bodies, LedgerAppraiser
 from firstlight.roles.party.desk import Desk
+from firstlight.roles.party.leases import Leases
 from firstlight.roles.party.orders import OrderDesk
 from firstlight.roles.party.status import database_of
 from firstlight.roles.party.tokens import TokenKeys
@@ -184,6 +185,10 @@ class Room(contextlib.ExitStack):
         )
         tokens = TokenKeys(place.clock, place.random, settings.exchange_seconds)
         return Desk(party, orders, tokens=tokens, clock=place.clock, log=self.log)
+
+    def leases(self) -> Leases:
+        """Return what ends grants in time."""
+        return Leases(self.exchanges, self.view, clock=self.place.clock, log=self.log)
 
 
 # --- ports that outlive the process -------------------------------------------------------------

@@ -208,7 +208,7 @@ async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False) -> None:
                 random=place.random,
             )
             desk = inner.enter_context(contextlib.closing(room.desk(grantor)))
-            async with Keeper(exchanges, clock, log, also=_pruning(store, messages, clock)):
+            async with Keeper(room.leases().keep, _pruning(store, messages, clock), log=log):
                 app = application(settings.ROLE, desk.routes(), log=log)
                 await serve_role(app, state_dir, settings, on_ready=announce(ready))
         finally:

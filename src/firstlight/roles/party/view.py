@@ -106,7 +106,7 @@ class PartyView:
         ``party-unregistered`` among them.
         """
         head = self.fresh()
-        owned = self._owned(head, batch, index)
+        owned = self.owned(head, batch, index)
         return Facts(
             height=head.view.height,
             header_time=head.view.header_time,
@@ -199,8 +199,8 @@ class PartyView:
             raise ProofError("party-unregistered", "this party is not on the ledger")
         return record
 
-    def _owned(self, head: Head, batch: bytes, index: int) -> Owned:
-        """Return who holds an index: one question answers for all of its region."""
+    def owned(self, head: Head, batch: bytes, index: int) -> Owned:
+        """Return who holds an index, errors as :meth:`facts`; one question answers for all of its region."""
         if batch not in self._sizes:
             self._sizes[batch] = self.batch(head, batch).size
         depth = depth_of(self._sizes[batch])
