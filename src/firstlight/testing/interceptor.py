@@ -86,8 +86,11 @@ class Interceptor:
     def answer(self, asked: Asked) -> Answered:
         """Return what the asker gets; raises :class:`Dropped`."""
         bend = next((bend for part, bend in self._bends.items() if part in asked.path), None)
-        given = self.forward(asked) if bend is None else bend(asked, self.forward)
-        self.seen.append((asked, given))
+        given: Answered | None = None
+        try:
+            given = self.forward(asked) if bend is None else bend(asked, self.forward)
+        finally:
+            self.seen.append((asked, given))
         return given
 
     def forward(self, asked: Asked) -> Answered:

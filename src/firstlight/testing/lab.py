@@ -163,7 +163,7 @@ class Lab:
         }
 
     def state(self, role: str) -> Path:
-        """Return the state directory of ``mno``, ``sp``, ``owner``, ``gateway`` …"""
+        """Return the state directory of ``mno``, ``sp``, ``owner``, ``gateway`` and so on."""
         place: Path = getattr(self.places, role)
         return place
 
@@ -180,6 +180,12 @@ class Lab:
         with path.open("rb") as file:
             file.seek(before)
             codes += [str(json.loads(line)["code"]) for line in file.read().splitlines()]
+
+    def query(self, role: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return what a query of a role's database gives."""
+        (database,) = self.state(role).glob("*.sqlite")
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            return connection.execute(statement, values).fetchall()
 
     def rows(self, state: Path) -> dict[str, Counter[str]]:
         """Return all rows of the databases in ``state``, by table."""
