@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,8 @@ from firstlight.sim.subscription import SoftSim
 BIRTH, IDENTITY, ATTESTATION = "birth.cbor", "identity.pem", "attestation.pem"
 VIEW, COUNTERS, GRANTS, OPERATIONAL, LOCK = "view.cbor", "counters.cbor", "grants", "operational", "lock"
 MAX_BIRTH = 16_384
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}")
+"""What :func:`firstlight.files.write_atomic` calls a file until it is whole."""
 _Loaded = TypeVar("_Loaded")
 KeyName = Annotated[str, Text(r"[0-9a-f]{16}")]
 
@@ -118,7 +121,10 @@ class Memory:
         self.sight = _load(directory / VIEW, Sight.decode, Sight.LIMIT, first)
         self.counters = _load(directory / COUNTERS, Counters.decode, Counters.LIMIT, Counters(0, 0))
         self._operational = private_directory(directory / OPERATIONAL)
-        self.grants = Grants(private_directory(directory / GRANTS), self._operational)
+        grants = private_directory(directory / GRANTS)
+        for place in (directory, grants, self._operational):
+            _sweep(place)
+        self.grants = Grants(grants, self._operational)
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -264,6 +270,13 @@ def _load(path: Path, decode: Callable[[bytes], _Loaded], limit: int, default: _
         return decode(read_limited(path, limit, private=True))
     except MalformedError as error:
         raise StoreError("memory-damaged", f"{path}: {error.code}") from error
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what a crash left of writes that did not come to their end: it may hold keys."""
+    for path in directory.glob(".*"):
+        if _UNFINISHED.fullmatch(path.name):
+            remove(path)
 
 
 def _lock(path: Path) -> int:

@@ -143,9 +143,15 @@ def test_what_is_interrupted_leaves_nothing_half(world: JourneyWorld) -> None:
     memory = world.memory()
     add(memory, 1)
     memory.close()
-    (world.directory(0) / GRANTS / ".cut.cbor.tmp").write_bytes(b"half")
+    halves = [
+        place / ".cut.cbor.0123456789abcdef"
+        for place in (world.directory(0), world.directory(0) / GRANTS, world.directory(0) / OPERATIONAL)
+    ]
+    for half in halves:
+        half.write_bytes(b"half")
     again = world.memory()
     assert numbers(again) == [1]
+    assert not any(half.exists() for half in halves)
     again.close()
 
 
