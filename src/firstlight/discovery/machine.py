@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from firstlight.discovery.bundle import Bundle, BundleRequest, StateProof
 from firstlight.discovery.verify import Trust, View, verify_bundle, verify_follow_up
@@ -27,11 +27,12 @@ from firstlight.ledger.records import Party, PartyStatus, Role, TenureState, par
 from firstlight.ledger.tenure import Standing
 from firstlight.plan.claims import OpenedPlan, PartyClaim, PartyKind, open_plan, parse_claim
 from firstlight.ports import KeyAgreement
-from firstlight.sealing.envelope import EnvelopeContent, open_envelope
+from firstlight.sealing.envelope import SEALED_SIZE, EnvelopeContent, open_envelope
 from firstlight.sealing.locator import mailbox_locator
 from firstlight.trees.ownership import depth_of
 
-MAX_ENVELOPES = 16
+MAX_ENVELOPES = 64
+"""How many a gateway may hand over for one locator: one for each tenure and revision that names it."""
 MAX_NETWORKS = 4
 LENGTHENING = 4
 """How many bits longer the next prefix is when no envelope says better."""
@@ -41,7 +42,9 @@ LENGTHENING = 4
 class Mail(Record):
     """What a gateway hands over for a locator: the sealed envelopes that lie there."""
 
-    envelopes: Annotated[tuple[Annotated[bytes, Size(1, 4096)], ...], Count(MAX_ENVELOPES)]
+    LIMIT: ClassVar[int] = MAX_ENVELOPES * (2 * SEALED_SIZE + 8) + 64
+
+    envelopes: Annotated[tuple[Annotated[bytes, Size(1, 2 * SEALED_SIZE)], ...], Count(MAX_ENVELOPES)]
 
 
 class State(Enum):

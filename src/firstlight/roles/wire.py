@@ -24,6 +24,7 @@ from typing import Annotated, ClassVar
 from firstlight.chain.block import Header, Height
 from firstlight.chain.commit import Commit, ValidatorSet
 from firstlight.discovery.bundle import BundleRequest, HeadProof
+from firstlight.discovery.machine import MAX_ENVELOPES
 from firstlight.encoding import Bytes16, Bytes32, Count, Range, Record, Size, Text, Uint, Uint32
 from firstlight.engines.port import Committed
 from firstlight.ledger.transaction import Kind
@@ -33,7 +34,6 @@ MAX_PROOFS = 128
 """The most bundle requests that a gateway hands to a node at once."""
 MAX_STATE = 65_536
 MAX_LOCATORS = 16
-MAX_ENVELOPES = 64
 MAX_QUERIED = 1_024
 MAX_RECEIPTS = 512
 Code = Annotated[str, Text(r"[a-z0-9-]{0,60}")]

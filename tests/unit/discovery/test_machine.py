@@ -7,6 +7,7 @@ import pytest
 from firstlight import p256
 from firstlight.discovery.bundle import BundleRequest
 from firstlight.discovery.machine import (
+    MAX_ENVELOPES,
     TRANSITIONS,
     AskBundle,
     AskMailbox,
@@ -25,6 +26,7 @@ from firstlight.errors import ProofError
 from firstlight.identity.birth import BirthCredential, Leaf
 from firstlight.ledger.records import PartyStatus, Role, TenureState, party_name, tenure_name
 from firstlight.plan.claims import PartyKind, Plan, new_claim, new_plan
+from firstlight.roles.wire import MailAnswer
 from firstlight.sealing.envelope import EnvelopeContent, seal_envelope
 from firstlight.sealing.locator import mailbox_locator
 from firstlight.testing.bundles import BATCH, NETWORK, Ledger, a_party, origin
@@ -325,3 +327,8 @@ def test_a_device_that_was_sold_or_replanned_discovers_anew() -> None:
         with pytest.raises(ProofError) as caught:
             read_services(world.ledger.answer(request), request, found, found.view.trust)
         assert caught.value.code == "moved"
+
+
+def test_a_device_reads_as_many_envelopes_as_a_gateway_may_hand_over() -> None:
+    full = Mail(tuple(bytes([one]) * 2048 for one in range(MAX_ENVELOPES)))
+    assert Mail.decode(MailAnswer(full.envelopes).encode()) == full

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from firstlight.chain.light import SECOND
 from firstlight.custody.system import SystemClock, SystemRandom
 from firstlight.discovery.bundle import BundleRequest
+from firstlight.discovery.machine import MAX_ENVELOPES
 from firstlight.errors import MalformedError, TransportError
 from firstlight.logs import Log, adopt_libraries, open_log
 from firstlight.ports import Clock, Random
@@ -31,7 +32,6 @@ from firstlight.roles.registration import GENESIS, keep_genesis, read_genesis
 from firstlight.roles.serving import serve_role
 from firstlight.roles.sources import NodeSource
 from firstlight.roles.wire import (
-    MAX_ENVELOPES,
     MAX_LOCATORS,
     MAX_RECEIPTS,
     DepositAnswer,
