@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -66,6 +67,8 @@ def command(
     them through a distributor to the owner, who orders and deploys; then switches the devices on. Exits 0 only if all
     of them are connected, as their service provider and their owner say.
     """
+    if json_file is not None:
+        _prepare(json_file)
     root, temporary = _root(state)
     try:
         report = _play(Places(root), devices, keep=keep, isolate=isolate, json_file=json_file)
@@ -75,6 +78,16 @@ def command(
     if not report.complete:
         missing = report.devices - report.counts.connected
         raise AccessError("demo-incomplete", f"{missing} of {report.devices} devices are not connected")
+
+
+def _prepare(json_file: Path) -> None:
+    """Make the directory of the report, so that nothing is found missing after all the work."""
+    try:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError("report-not-writable", f"{json_file}: {error.strerror or error}") from error
+    if json_file.is_dir() or not os.access(json_file.parent, os.W_OK):
+        raise ConfigError("report-not-writable", f"{json_file} cannot be written")
 
 
 def _root(state: Path | None) -> tuple[Path, bool]:
