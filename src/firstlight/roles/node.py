@@ -41,7 +41,8 @@ from firstlight.transports.client import CBOR, HttpClient, Limits
 from firstlight.transports.http import application, as_json, cbor, raw, read_body, read_record
 
 WITNESS_LIMITS = Limits(seconds=5.0, connect_seconds=2.0, response=1_024)
-_MAX_HEIGHT = 19
+_DIGITS = 19
+_HIGHEST = 2**63 - 1
 _R = TypeVar("_R")
 _P = TypeVarTuple("_P")
 
@@ -87,7 +88,7 @@ class Node:
         if which == "latest":
             head = self.engine.head()
             return HeaderAnswer(head.header, head.commit, validators, validators)
-        if not which.isdecimal() or not which.isascii() or len(which) > _MAX_HEIGHT:
+        if not which.isdecimal() or not which.isascii() or len(which) > _DIGITS or int(which) > _HIGHEST:
             raise MalformedError("not-found", "a height is a number, or latest")
         block = await self.in_thread(self.engine.header, int(which))
         if block is None:

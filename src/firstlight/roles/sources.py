@@ -29,7 +29,9 @@ class EngineSource:
 def prove(engine: EmbeddedEngine, requests: Sequence[BundleRequest]) -> Proofs:
     """Return what ``engine`` proves under its newest head, or for a request that names one under that."""
     view = engine.head()
+    newest = view.state.governance().root_version
     known = min((one.known_root for one in requests if not one.height), default=0)
+    known = min(known, newest)  # whoever claims to know more gets no roots, like one who knows the newest
     head = view.head_proof(known, 0)
     states = []
     for request in requests:

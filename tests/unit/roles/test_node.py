@@ -122,7 +122,8 @@ def test_refused_transactions_carry_their_codes_and_change_nothing(tmp_path: Pat
                 await w.client.post(f"{w.node_url}/v1/transactions", data)
             assert (caught.value.code, caught.value.status) == (code, status)
         assert (await w.client.get_json(f"{w.node_url}/v1/counts"))["transactions"] == 0
-        for path in ("/v1/transactions/00", "/v1/transactions/zz", "/v1/headers/0", "/v1/headers/x", "/v1/headers/99"):
+        high = [f"/v1/headers/{height}" for height in (0, "x", 99, 2**63 - 1, 2**63, 10**19 - 1, 10**19)]
+        for path in ("/v1/transactions/00", "/v1/transactions/zz", *high):
             assert await code_of(w.client.get(w.node_url + path)) == "not-found"
 
     run(tmp_path, test)
@@ -158,6 +159,8 @@ def test_a_bundle_is_proven_fresh_to_somebody_who_trusts_nobody(tmp_path: Path) 
             shorter = known.trust.request(RANDOM.bytes(32), names=(name,))
             again = await bundle(w, shorter, url)
             assert again.head.epoch is None
+            ahead = replace(shorter, known_root=2**32 - 1)
+            assert (await bundle(w, ahead, url)).head.roots == ()
             assert verify_bundle(again, shorter, trust=known.trust).height == known.height
             with pytest.raises(ProofError, match="witness-signature"):
                 verify_bundle(bundles[0], requests[1], trust=trust(w))
