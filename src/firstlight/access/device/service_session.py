@@ -12,6 +12,7 @@ from pathlib import Path
 from firstlight.access.device import service_wire as wire
 from firstlight.access.device.service_dial import dial
 from firstlight.access.ports import Proxy
+from firstlight.access.transport import abort
 from firstlight.errors import AccessError
 
 KEEP_ALIVE = 60
@@ -90,13 +91,13 @@ async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, acc
         decoder = wire.Decoder()
         events = decoder.feed(await reader.readexactly(4))
     except (OSError, EOFError) as error:
-        writer.transport.abort()
+        abort(writer.transport)
         raise AccessError("service-refused", "closed before it was greeted") from error
     except BaseException:
-        writer.transport.abort()
+        abort(writer.transport)
         raise
     if events != [wire.Connected(0)]:
-        writer.transport.abort()
+        abort(writer.transport)
         raise AccessError("service-refused", f"answered {events}")
     return Session(reader, writer, decoder, access.topic)
 

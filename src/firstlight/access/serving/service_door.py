@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 
+from firstlight.access.transport import abort
 from firstlight.enrolment.topics import is_credential_name
 from firstlight.errors import AccessError, MalformedError
 
@@ -65,7 +66,7 @@ class Client:
 
     def drop(self) -> None:
         """End the connection at once."""
-        self.transport.abort()
+        abort(self.transport)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -91,7 +92,7 @@ async def secure(connection: socket.socket, context: ssl.SSLContext) -> Client:
     try:
         name, serial = _named(transport.get_extra_info("peercert"))
     except AccessError:
-        transport.abort()
+        abort(transport)
         raise
     return Client(name, serial, transport, reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
