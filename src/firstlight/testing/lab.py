@@ -172,14 +172,23 @@ class Lab:
         return read_endpoint(self.state(role)).url
 
     @contextmanager
-    def heard(self, role: str) -> Iterator[list[str]]:
-        """Collect the codes that a server logs while the context lasts; the list is filled at its end."""
+    def heard(self, role: str, *until: str) -> Iterator[list[str]]:
+        """Collect the codes that a server logs while the context lasts, and on until all of ``until`` are there.
+
+        The list is filled at the end.
+        """
         path = self.state(role) / "log.jsonl"
         before, codes = path.stat().st_size, list[str]()
         yield codes
-        with path.open("rb") as file:
-            file.seek(before)
-            codes += [str(json.loads(line)["code"]) for line in file.read().splitlines()]
+        end = time.monotonic() + PATIENCE
+        while True:
+            with path.open("rb") as file:
+                file.seek(before)
+                codes[:] = [str(json.loads(line)["code"]) for line in file.read().split(b"\n")[:-1]]
+            if not Counter(until) - Counter(codes):
+                return
+            assert time.monotonic() < end, f"{role} logged {codes}, not {until}"
+            time.sleep(PAUSE)
 
     def query(self, role: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Return what a query of a role's database gives."""
