@@ -6,6 +6,7 @@ role has learnt of the chain's roots, epochs and heights it keeps in one file, s
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -32,7 +33,12 @@ PATIENCE = 20.0
 """Seconds to wait until a head shows what was just committed."""
 PAUSE = 0.05
 _RETRIES = 3
+_TRIES = 3
 _R = TypeVar("_R", bound=Record)
+
+
+class _NotFreshError(ProofError):
+    """No witness has signed; the next time they may."""
 
 
 class Http(Protocol):
@@ -153,7 +159,7 @@ class LedgerClient:
         """
         end = self._monotonic() + PATIENCE
         while True:
-            view = self._open(names[:MAX_NAMES], batch, prefix)
+            view = self._newest(names[:MAX_NAMES], batch, prefix)
             if view.height > self._committed or not self._committed:
                 break
             if self._monotonic() > end:
@@ -192,11 +198,19 @@ class LedgerClient:
     def _one(self, name: str, kind: type[_R], code: str) -> _R:
         return record_of(self.view(name), name, kind, code)
 
+    def _newest(self, names: tuple[str, ...], batch: bytes | None, prefix: tuple[int, int]) -> View:
+        """Open the newest head; witnesses that were too slow or too far behind are asked again, twice."""
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(_NotFreshError):
+                return self._open(names, batch, prefix)
+            self._sleep(PAUSE)
+        return self._open(names, batch, prefix)
+
     def _open(self, names: tuple[str, ...], batch: bytes | None, prefix: tuple[int, int]) -> View:
         request = self._trust.request(self._random.bytes(NONCE), batch=batch, prefix=prefix, names=names)
         bundle = _decoded(Bundle, self._ask(request))
         if bundle.freshness is None:
-            raise ProofError("not-fresh", "no witness says that this is the newest state")
+            raise _NotFreshError("not-fresh", "no witness says that this is the newest state")
         return verify_bundle(bundle, request, trust=self._trust)
 
     def _ask(self, request: BundleRequest) -> bytes:
