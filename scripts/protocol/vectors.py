@@ -637,7 +637,7 @@ def _errors() -> Iterator[Vector]:
     about = "EAD 65006 of message 4"
     yield Vector("refusals", "refusal", about, refusal, Refusal, "ead-refusal", {"plaintext of message 4": ead})
     yield Vector("refusals", "error", "the error that everybody gets until MAC_3 holds", UNIFORM_ERROR)
-    suites = ErrorMessage(WRONG_SUITE, suites=(2, 3)).encode()
+    suites = ErrorMessage(WRONG_SUITE, suites=(3, 2)).encode()
     yield Vector("refusals", "wrong-suite", "the error that names the party's suites", suites)
     assert encode_sequence(1, "refused") == UNIFORM_ERROR
 

@@ -35,6 +35,7 @@ Host = Annotated[str, Text(r"[A-Za-z0-9.:-]{1,80}")]
 DnsName = Annotated[str, Text(r"[a-z0-9]([a-z0-9.-]{0,78}[a-z0-9])?")]
 NetworkName = Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9:.-]{0,63}")]
 Destination = Annotated[str, Text(r"[A-Za-z0-9.:-]{1,80}:(\*|[1-9][0-9]{0,4})")]
+Suites = Annotated[tuple[Annotated[int, Range(2, 3)], ...], Count(2, 1)]
 Destinations = Annotated[tuple[Destination, ...], Count(256)]
 
 
@@ -144,6 +145,7 @@ class PartySettings(Served):
     view_seconds: Annotated[Span, About("greatest age of the party's own view")] = 60
     exchange_seconds: Annotated[int, Range(1, 120), About("life of a half-open exchange")] = 120
     grant_seconds: Annotated[Span, About("life of a grant")] = 2_592_000
+    suites: Annotated[Suites, About("cipher suites of EDHOC that devices may select; they prefer 3 to 2")] = (3, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +313,7 @@ def _fit(hint: Any, value: Any, where: str) -> Any:
     kind, bound = _split(hint)
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         return _fit(typing.get_args(kind)[0], value, where)
-    if typing.get_origin(kind) is tuple and type(value) is list and len(value) <= bound.high:
+    if typing.get_origin(kind) is tuple and type(value) is list and bound.low <= len(value) <= bound.high:
         item = typing.get_args(kind)[0]
         return tuple(_fit(item, entry, where) for entry in value)
     if type(value) is kind and _within(bound, value):
@@ -333,7 +335,8 @@ def allowed(hint: Any) -> str:
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         return f"{allowed(typing.get_args(kind)[0])}, or left out"
     if typing.get_origin(kind) is tuple:
-        return f"a list of at most {bound.high}, each {allowed(typing.get_args(kind)[0])}"
+        least = f"{bound.low} to" if bound.low else "at most"
+        return f"a list of {least} {bound.high}, each {allowed(typing.get_args(kind)[0])}"
     if isinstance(bound, Range):
         return f"a whole number from {bound.low} to {bound.high}"
     if isinstance(bound, Text):

@@ -7,7 +7,7 @@ during an exchange; the caller stores a :class:`Granted` with its keys before it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from firstlight import p256
@@ -16,7 +16,7 @@ from firstlight.identity.birth import Leaf
 from firstlight.identity.credential import device_credential, id_cred, party_credential
 from firstlight.onboarding import messages, wire
 from firstlight.onboarding.edhoc import initiator
-from firstlight.onboarding.edhoc.error import is_error, parse_error
+from firstlight.onboarding.edhoc.error import WRONG_SUITE, is_error, parse_error
 from firstlight.onboarding.edhoc.initiator import Started, Verified
 from firstlight.onboarding.edhoc.keys import Ead, Ephemeral, Session
 from firstlight.onboarding.messages import Claim, Grant, Head, Refusal, evidence_nonce
@@ -26,6 +26,9 @@ from firstlight.ports import KeyAgreement
 MAX_AHEAD = 10
 """How many blocks a party's head may be ahead of the device's view before the device discovers anew."""
 MAX_MESSAGE_4 = wire.MAX_RESPONSE
+
+SUITES = (3, 2)
+"""The cipher suites of a device, the most preferred first: sixteen bytes of MAC where the party has them."""
 
 EvidenceMaker = Callable[[bytes], bytes]
 """Makes evidence (an EAT) that carries the nonce it is given."""
@@ -79,6 +82,17 @@ class Rediscover:
 
     reason: str
     height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OtherSuite:
+    """The party does not take the suite that was selected; :func:`begin` again, with a fresh key and ``suites``.
+
+    Nobody has signed that. It is acted on once in a row: whoever forges it cannot bring two ends that have a better
+    suite in common to use another one (RFC 9528 §9.3), only keep them from meeting.
+    """
+
+    suites: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +151,22 @@ class Begun:
     identity: Identity
     acting: Acting
     started: Started = field(repr=False)
+    suites: tuple[int, ...] = (2,)
+
+    def other_suite(self, response_1: bytes, supported: Sequence[int] = SUITES) -> OtherSuite | BackOff | None:
+        """Say what follows if response 1 refuses the suite; None if it says something else (then :meth:`read` it).
+
+        :class:`BackOff`: ``no-common-suite``, ``suites-contradict``, as :func:`initiator.next_proposal`.
+        """
+        try:
+            error = parse_error(response_1) if is_error(response_1) else None
+            if error is None or error.code != WRONG_SUITE:
+                return None
+            return OtherSuite(initiator.next_proposal(supported, self.suites, error.suites))
+        except MalformedError:
+            return None
+        except ExchangeError as error:
+            return BackOff(error.code)
 
     def read(self, response_1: bytes, *, evidence: EvidenceMaker, request: bytes = b"") -> Sent | Rediscover | BackOff:
         """Read response 1 and make message 3; ``request`` is a CSR for a certificate, nothing for a SIM.
@@ -194,10 +224,13 @@ class Begun:
         )
 
 
-def begin(identity: Identity, acting: Acting, *, ephemeral: Ephemeral, suite: int = 2) -> Begun:
-    """Make message 1 with a fresh ``ephemeral`` key: one for each exchange, never used again."""
-    started = initiator.start(ephemeral, c_i=messages.C_I, suites=(suite,))
-    return Begun(wire.First(started.message_1).encode(), identity, acting, started)
+def begin(identity: Identity, acting: Acting, *, ephemeral: Ephemeral, suites: Sequence[int] = (2,)) -> Begun:
+    """Make message 1 with a fresh ``ephemeral`` key: one for each exchange, never used again.
+
+    ``suites`` is SUITES_I: the selected suite last, behind those that are preferred to it.
+    """
+    started = initiator.start(ephemeral, c_i=messages.C_I, suites=suites)
+    return Begun(wire.First(started.message_1).encode(), identity, acting, started, tuple(suites))
 
 
 _EAD_2 = {messages.EAD_HEIGHT: False}

@@ -214,7 +214,7 @@ class Party:
     def _error(self, error: FirstlightError) -> Reply:
         data = UNIFORM_ERROR
         if error.code == "wrong-suite":
-            data = ErrorMessage(WRONG_SUITE, suites=tuple(sorted(self.profile.suites))).encode()
+            data = ErrorMessage(WRONG_SUITE, suites=tuple(sorted(self.profile.suites, reverse=True))).encode()
         return Reply(data, error.code, error=True)
 
     # --- message 3 until MAC_3: checks 1 to 4 -------------------------------------------------

@@ -192,7 +192,7 @@ class Hand:
     def begin(self, role: str, *, identity: Identity | None = None, suite: int = 2, **changes: Any) -> Begun:
         """Make message 1."""
         drawn = Ephemeral.draw(SystemRandom())
-        return device.begin(identity or self.identity(), self.acting(role, **changes), ephemeral=drawn, suite=suite)
+        return device.begin(identity or self.identity(), self.acting(role, **changes), ephemeral=drawn, suites=(suite,))
 
     def request(self, role: str) -> bytes:
         """Return what to ask a party for: a certificate, or nothing."""

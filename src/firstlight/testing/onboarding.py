@@ -225,7 +225,7 @@ class World:
     def begin(self, acting: Acting | None = None, *, index: int = 0, suite: int = 2) -> Begun:
         """Make message 1."""
         drawn = Ephemeral.draw(self.random)
-        return device.begin(self.identity(index), acting or self.acting(), ephemeral=drawn, suite=suite)
+        return device.begin(self.identity(index), acting or self.acting(), ephemeral=drawn, suites=(suite,))
 
     def send(self, request: bytes) -> Reply:
         """Let the party answer a request."""

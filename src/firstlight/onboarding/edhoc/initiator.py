@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from firstlight.encoding import encode, encode_sequence
-from firstlight.errors import MalformedError
+from firstlight.errors import ExchangeError, MalformedError
 from firstlight.onboarding.edhoc import keys
 from firstlight.onboarding.edhoc.keys import SUITES, Ead, Ephemeral, Secret, Session, Suite
 
@@ -81,6 +81,27 @@ def start(ephemeral: Ephemeral, *, c_i: bytes, suites: Sequence[int] = (2,), ead
         encode_sequence(keys.METHOD, offered, ephemeral.x) + keys.encode_identifier(c_i) + keys.encode_ead(ead_1)
     )
     return Started(message_1, SUITES[suites[-1]], ephemeral)
+
+
+def first_proposal(supported: Sequence[int]) -> tuple[int, ...]:
+    """Return SUITES_I of a first message 1: the most preferred of ``supported`` (RFC 9528 §5.2.2)."""
+    return tuple(supported[:1])
+
+
+def next_proposal(supported: Sequence[int], proposed: Sequence[int], offered: Sequence[int]) -> tuple[int, ...]:
+    """Return SUITES_I for another try after an error that names the responder's suites (RFC 9528 §6.3).
+
+    The most preferred suite of both is selected, last in the list, after all that are preferred to it in the order of
+    ``supported``: so a responder that has one of those sees that somebody lied about it (§5.2.3), and what the list
+    says is in TH_2. Raises :class:`ExchangeError`: ``no-common-suite``; ``suites-contradict`` if the responder has the
+    suite that it refused, or one that was preferred to that.
+    """
+    selected = next((number for number in supported if number in offered), None)
+    if selected is None:
+        raise ExchangeError("no-common-suite", f"the peer has {list(offered)}, not one of {list(supported)}")
+    if selected in proposed:
+        raise ExchangeError("suites-contradict", f"suite {selected} was refused and is offered")
+    return tuple(supported[: supported.index(selected) + 1])
 
 
 def read_2(started: Started, message_2: bytes) -> Unverified:

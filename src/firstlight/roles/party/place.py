@@ -164,6 +164,7 @@ class Room(contextlib.ExitStack):
             place.keys.party,
             place.agreement,
             frozenset({kind}),
+            frozenset(settings.suites),
             max_view_age=settings.view_seconds,
         )
         party = Party(
