@@ -440,9 +440,9 @@ def test_a_device_is_not_its_buyers_before_he_has_accepted(lab: Lab, resale: Res
 
 def test_a_device_sold_on_is_no_longer_its_former_owners(lab: Lab, resale: Resale) -> None:
     """A former owner, whose mail still lies there, and a device that acts on what it knew, want to go on as before."""
-    device, held = resale.devices[3], Handheld.open(resale.devices[3])
-    former = held.found()
-    assert isinstance(held.onboard(former, held.acting(former, former.plan.network)), Granted)
+    device, kept = resale.devices[3], Handheld.open(resale.devices[4])
+    found = kept.found()
+    assert isinstance(kept.onboard(found, kept.acting(found, found.plan.network)), Granted)
     second = Handheld.open(resale.devices[2])
     before = second.found()
     number, buyer = resale.sell(2, 3)

@@ -23,7 +23,7 @@ from firstlight.testing.handheld import ask
 from firstlight.testing.strangers import Market, new_key
 
 SEED = 20_261_122
-ROUNDS = 4
+ROUNDS = 3
 WORKERS = 3
 
 
