@@ -17,8 +17,7 @@ from firstlight.errors import ConfigError, FirstlightError, MalformedError, Stor
 from firstlight.files import read_limited, write_atomic
 from firstlight.logs import Log
 from firstlight.roles.bundles import Head
-from firstlight.transports.body import parse_json
-from firstlight.transports.client import CBOR, HttpClient
+from firstlight.transports.body import CBOR, Poster, parse_json
 
 PATIENCE = 2.0
 """Seconds to wait until enough witnesses have signed."""
@@ -33,7 +32,7 @@ class AskedWitnesses:
 
     def __init__(
         self,
-        client: HttpClient,
+        client: Poster,
         urls: Callable[[], Sequence[str]],
         *,
         log: Log | None = None,

@@ -10,7 +10,7 @@ from firstlight.discovery.bundle import BundleRequest
 from firstlight.engines.embedded import EmbeddedEngine
 from firstlight.errors import FirstlightError, MalformedError, TransportError
 from firstlight.roles.wire import MAX_PROOFS, Proofs, ProofsRequest, ProvenState
-from firstlight.transports.client import CBOR, HttpClient
+from firstlight.transports.body import CBOR, Poster
 
 
 class EngineSource:
@@ -46,7 +46,7 @@ def prove(engine: EmbeddedEngine, requests: Sequence[BundleRequest]) -> Proofs:
 class NodeSource:
     """The proofs of a node (:class:`firstlight.roles.bundles.ProofSource`)."""
 
-    def __init__(self, client: HttpClient, node: str) -> None:
+    def __init__(self, client: Poster, node: str) -> None:
         """Ask the node at URL ``node``."""
         self._client = client
         self._url = f"{node.rstrip('/')}/v1/proofs"

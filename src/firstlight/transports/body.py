@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from firstlight.encoding import decode, encode
 from firstlight.errors import FirstlightError, MalformedError, TransportError
@@ -74,3 +75,48 @@ class RemoteError(TransportError):
         """Keep the HTTP ``status`` too."""
         super().__init__(code, detail, hint=hint)
         self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer; one that is an error comes from ``forward`` of a client only."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+    def cbor(self) -> Any:
+        """Return the body as deterministic CBOR; :class:`TransportError` (``bad-response``)."""
+        try:
+            return decode(self.body, limit=len(self.body))
+        except MalformedError as error:
+            raise TransportError("bad-response", str(error)) from error
+
+    def json(self) -> Any:
+        """Return the body as JSON; :class:`TransportError` (``bad-response``)."""
+        try:
+            return parse_json(self.body, limit=len(self.body))
+        except MalformedError as error:
+            raise TransportError("bad-response", str(error)) from error
+
+    def of_type(self, *types: str) -> bytes:
+        """Return the body if its media type is one of ``types``, else raise ``bad-response``."""
+        if media_type(self.content_type) not in types:
+            raise TransportError("bad-response", f"got {self.content_type[:60]!r}, not {' or '.join(types)}")
+        return self.body
+
+
+class Poster(Protocol):
+    """What posts: an HTTP client, however it does that."""
+
+    async def post(self, url: str, body: bytes, *, content_type: str = CBOR, retries: int = 0) -> bytes:
+        """POST ``body`` and return the answer's body, again up to ``retries`` times; :class:`TransportError`."""
+        ...
+
+
+class Forwarder(Protocol):
+    """What posts for somebody else."""
+
+    async def forward(self, url: str, body: bytes, content_type: str) -> Response:
+        """POST ``body`` and return the answer whatever its status; :class:`TransportError`."""
+        ...

@@ -23,17 +23,16 @@ from typing import Any, Self
 import httpx
 from socksio.exceptions import SOCKSError
 
-from firstlight.encoding import decode, encode
-from firstlight.errors import MalformedError, TransportError
+from firstlight.encoding import encode
+from firstlight.errors import TransportError
 from firstlight.transports.body import (
     CBOR,
     CBOR_SEQUENCE,
     EDHOC,
     JSON,
     RemoteError,
-    media_type,
+    Response,
     parse_error,
-    parse_json,
 )
 
 __all__ = [
@@ -60,35 +59,6 @@ class Limits:
     seconds: float = 10.0
     connect_seconds: float = 3.0
     response: int = 4_194_304
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An answer; one that is an error comes from :meth:`HttpClient.forward` only."""
-
-    status: int
-    content_type: str
-    body: bytes
-
-    def cbor(self) -> Any:
-        """Return the body as deterministic CBOR; :class:`TransportError` (``bad-response``)."""
-        try:
-            return decode(self.body, limit=len(self.body))
-        except MalformedError as error:
-            raise TransportError("bad-response", str(error)) from error
-
-    def json(self) -> Any:
-        """Return the body as JSON; :class:`TransportError` (``bad-response``)."""
-        try:
-            return parse_json(self.body, limit=len(self.body))
-        except MalformedError as error:
-            raise TransportError("bad-response", str(error)) from error
-
-    def of_type(self, *types: str) -> bytes:
-        """Return the body if its media type is one of ``types``, else raise ``bad-response``."""
-        if media_type(self.content_type) not in types:
-            raise TransportError("bad-response", f"got {self.content_type[:60]!r}, not {' or '.join(types)}")
-        return self.body
 
 
 def _checked(status: int, content_type: str, body: bytes) -> Response:

@@ -1,7 +1,8 @@
 """A small client for plain HTTP/1.1, for those who run by the thousand: a tenth of what a full one costs a request.
 
-It posts, keeps connections, and knows neither TLS nor redirects nor the environment: what Firstlight's devices exchange
-is proven or sealed by itself. How connections are opened is the caller's to say, so they may go through a forwarder.
+It posts, keeps connections, tries again after pauses that are half chance, and knows neither TLS nor redirects nor the
+environment: what Firstlight's devices exchange is proven or sealed by itself. How connections are opened is the
+caller's to say, so they may go through a forwarder.
 Errors and their codes are those of :mod:`firstlight.transports.client`.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from firstlight.errors import TransportError
-from firstlight.transports.body import CBOR, RemoteError, parse_error
+from firstlight.transports.body import CBOR, RemoteError, Response, parse_error
 
 Dial = Callable[[str, int], Awaitable[socket.socket]]
 """Opens a connection to host and port and returns it connected and non-blocking; :class:`TransportError`."""
@@ -26,6 +28,7 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 _PASSING = frozenset({502, 503, 504})
 _PIECE = 65_536
+_CHANCE = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +73,20 @@ class _Answer:
         self.complete = True
         self.keeps = bool(self._parser.should_keep_alive())
 
-    def body(self) -> bytes:
-        """Return the body of a success, or raise what the answer says."""
-        status, data = self._parser.get_status_code(), bytes(self._body)
+    def response(self) -> Response:
+        """Return the answer, whatever its status; ``bad-response``, ``response-too-large``."""
         if self.content_type == "encoded":
             raise TransportError("bad-response", "an encoding that was not asked for")
-        if len(data) > self._limit:
+        if len(self._body) > self._limit:
             raise TransportError("response-too-large", f"more than {self._limit} bytes")
-        if not 200 <= status < 300:
-            raise parse_error(status, self.content_type, data)
-        return data
+        return Response(self._parser.get_status_code(), self.content_type, bytes(self._body))
+
+    def body(self) -> bytes:
+        """Return the body of a success, or raise what the answer says."""
+        answer = self.response()
+        if not 200 <= answer.status < 300:
+            raise parse_error(answer.status, answer.content_type, answer.body)
+        return answer.body
 
 
 @dataclass(slots=True)
@@ -129,12 +136,14 @@ class PlainClient:
         limit: int,
         dial: Dial = dial,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        chance: Callable[[], float] = _CHANCE.random,
     ) -> None:
-        """Allow ``seconds`` for a request in all and ``limit`` bytes for an answer."""
+        """Allow ``seconds`` for a request in all and ``limit`` bytes for an answer; ``chance`` is from 0 to 1."""
         self._seconds = seconds
         self._limit = limit
         self._dial = dial
         self._sleep = sleep
+        self._chance = chance
         self._idle: dict[_Origin, list[_Connection]] = {}
 
     async def aclose(self) -> None:
@@ -145,24 +154,31 @@ class PlainClient:
         self._idle.clear()
 
     async def post(self, url: str, body: bytes, *, content_type: str = CBOR, retries: int = 0) -> bytes:
-        """POST ``body`` and return the answer's body; again up to ``retries`` times if that failure may pass."""
+        """POST ``body`` and return the answer's body; again up to ``retries`` times if that failure may pass.
+
+        The pauses between are half chance: those who were refused together do not come back together.
+        """
         origin, request = _request(url, body, content_type)
         for attempt in range(retries):
             try:
-                return await self._once(origin, request)
+                return (await self._once(origin, request)).body()
             except TransportError as error:
                 if not _passes(error):
                     raise
-            await self._sleep(min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE))
-        return await self._once(origin, request)
+            await self._sleep(min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE) * (0.5 + self._chance() / 2))
+        return (await self._once(origin, request)).body()
 
-    async def _once(self, origin: _Origin, request: bytes) -> bytes:
+    async def forward(self, url: str, body: bytes, content_type: str) -> Response:
+        """POST ``body`` for somebody else and return the answer whatever its status; errors of transport as ever."""
+        origin, request = _request(url, body, content_type)
+        return (await self._once(origin, request)).response()
+
+    async def _once(self, origin: _Origin, request: bytes) -> _Answer:
         try:
             async with asyncio.timeout(self._seconds):
-                answer = await self._reuse(origin, request) or await self._anew(origin, request)
+                return await self._reuse(origin, request) or await self._anew(origin, request)
         except TimeoutError as error:
             raise TransportError("timeout", f"no answer within {self._seconds} s") from error
-        return answer.body()
 
     async def _reuse(self, origin: _Origin, request: bytes) -> _Answer | None:
         """Ask over an idle connection; None if there is none, or the peer has closed it meanwhile."""

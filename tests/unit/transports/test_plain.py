@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from firstlight.errors import TransportError
 from firstlight.transports.body import CBOR, RemoteError
-from firstlight.transports.plain import PlainClient
+from firstlight.transports.plain import FIRST_PAUSE, PlainClient
 
 Handle = Callable[[bytes], bytes | None]
 
@@ -205,3 +206,34 @@ def test_nobody_there() -> None:
         return caught.value.code
 
     assert asyncio.run(run()) == "unreachable"
+
+
+def test_what_is_forwarded_comes_back_whatever_its_status() -> None:
+    async def use(peer: Peer, client: PlainClient) -> None:
+        got = await client.forward(peer.url + "/x", b"body", "application/x")
+        assert (got.status, got.content_type, got.body) == (418, "application/cbor", b"no")
+        with pytest.raises(TransportError) as caught:
+            await client.forward("https://127.0.0.1/x", b"", "application/x")
+        assert caught.value.code == "bad-url"
+
+    with_peer(lambda _: answer(b"no", "418 Teapot"), use)
+
+
+def test_pauses_are_half_chance_and_grow() -> None:
+    pauses: list[float] = []
+    chances = iter((0.0, 1.0, 0.5))
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def run() -> None:
+        client = PlainClient(seconds=5.0, limit=10, sleep=sleep, chance=lambda: next(chances), dial=_refuse)
+        with pytest.raises(TransportError):
+            await client.post("http://127.0.0.1:1/x", b"", retries=3)
+
+    asyncio.run(run())
+    assert pauses == pytest.approx([FIRST_PAUSE / 2, FIRST_PAUSE * 2, FIRST_PAUSE * 3])
+
+
+async def _refuse(host: str, port: int) -> socket.socket:
+    raise TransportError("unreachable", f"{host}:{port}")

@@ -1,19 +1,26 @@
 """The relay: handshake bytes from a device that is not attached yet to the party that it names, and back.
 
 A party is reached at the first endpoint of its record on the ledger, and nowhere else. The bytes are not looked at;
-sizes and times are bounded, and so is how many are on their way.
+sizes and times are bounded. As many are on their way at once as keep parties busy, and others wait their turn, so that
+what a party has begun it finishes in time; where too many wait, or one has waited too long, it is told so.
 """
 
 from __future__ import annotations
+
+import asyncio
 
 from firstlight.errors import MalformedError, RefusedError, TransportError
 from firstlight.ledger.records import Party, PartyStatus, Role, party_name
 from firstlight.onboarding.wire import MAX_REQUEST, MAX_RESPONSE, MEDIA_TYPE_REQUEST, PATH
 from firstlight.roles.gateway.ledger import GatewayLedger
-from firstlight.transports.client import HttpClient, Response
+from firstlight.transports.body import Forwarder, Response
 
-MAX_RELAYED = 1_024
-"""How many requests may be on their way at once."""
+MAX_RELAYED = 64
+"""How many requests are on their way at once."""
+MAX_WAITING = 4_096
+"""How many may wait for that."""
+PATIENCE = 20.0
+"""Seconds for which one waits; a device that asks allows more."""
 REQUEST = MAX_REQUEST
 RESPONSE = MAX_RESPONSE
 _RELAYED = frozenset({Role.MNO, Role.SP})
@@ -22,11 +29,13 @@ _RELAYED = frozenset({Role.MNO, Role.SP})
 class Relay:
     """Passes requests on to parties."""
 
-    def __init__(self, ledger: GatewayLedger, client: HttpClient) -> None:
+    def __init__(self, ledger: GatewayLedger, client: Forwarder, *, patience: float = PATIENCE) -> None:
         """Look parties up in ``ledger``; ``client`` bounds time and size of an answer."""
         self._ledger = ledger
         self._client = client
-        self._under_way = 0
+        self._patience = patience
+        self._places = asyncio.Semaphore(MAX_RELAYED)
+        self._waiting = 0
 
     async def forward(self, party: bytes, body: bytes) -> Response:
         """Return the party's answer, whatever its status.
@@ -35,14 +44,25 @@ class Relay:
         gateway reaches), :class:`TransportError` (``busy``, and what the party's side raises), and what reading the
         ledger raises.
         """
-        if self._under_way >= MAX_RELAYED:
-            raise TransportError("busy", f"{MAX_RELAYED} requests are on their way")
-        self._under_way += 1
+        endpoint = await self._endpoint(party)
+        await self._turn()
         try:
-            endpoint = await self._endpoint(party)
             return await self._client.forward(endpoint, body, MEDIA_TYPE_REQUEST)
         finally:
-            self._under_way -= 1
+            self._places.release()
+
+    async def _turn(self) -> None:
+        """Wait for a place among those that are on their way; :class:`TransportError` (``busy``)."""
+        if self._waiting >= MAX_WAITING:
+            raise TransportError("busy", f"{MAX_WAITING} requests are waiting")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise TransportError("busy", f"{MAX_RELAYED} requests are on their way") from error
+        finally:
+            self._waiting -= 1
 
     async def _endpoint(self, party: bytes) -> str:
         record = await self._ledger.record(party_name(party), Party)

@@ -45,12 +45,13 @@ from firstlight.roles.wire import (
 from firstlight.sealing.deposit import MAX_DEPOSIT, parse_deposit
 from firstlight.settings import GatewaySettings, load, write_initial
 from firstlight.stores.mail import MailStore
-from firstlight.transports.client import CBOR, HttpClient, Limits
-from firstlight.transports.http import application, as_json, cbor, raw, read_body, read_record
+from firstlight.transports.http import CBOR, application, as_json, cbor, raw, read_body, read_record
+from firstlight.transports.plain import PlainClient
 
 DATABASE = "gateway.sqlite"
 NODE_SECONDS = 10.0
 WITNESS_SECONDS = 5.0
+MAX_PROOFS_ANSWER = 4_194_304
 SWEEP = 3_600
 """Seconds between two looks for mail that has grown too old."""
 DAY = 86_400
@@ -222,11 +223,11 @@ async def running(
         store = MailStore.open(state_dir / DATABASE)
         stack.callback(store.close)
         stack.callback(executor.shutdown)
-        to_node = await stack.enter_async_context(HttpClient(Limits(seconds=NODE_SECONDS)))
-        to_witnesses = await stack.enter_async_context(HttpClient(Limits(seconds=WITNESS_SECONDS, response=1_024)))
-        to_parties = await stack.enter_async_context(
-            HttpClient(Limits(seconds=settings.relay_seconds, response=RESPONSE))
-        )
+        to_node = PlainClient(seconds=NODE_SECONDS, limit=MAX_PROOFS_ANSWER)
+        to_witnesses = PlainClient(seconds=WITNESS_SECONDS, limit=1_024)
+        to_parties = PlainClient(seconds=settings.relay_seconds, limit=RESPONSE)
+        for client in (to_node, to_witnesses, to_parties):
+            stack.push_async_callback(client.aclose)
         asked = AskedWitnesses(to_witnesses, WitnessFile(state_dir, settings.witnesses).urls, log=log)
         stack.push_async_callback(asked.close)
         bundles = BundleService(NodeSource(to_node, settings.node), asked)
