@@ -7,7 +7,7 @@ hash of its key. So no signature can be counted under another validator's addres
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Protocol
@@ -70,9 +70,14 @@ class ValidatorSet(Record):
     @classmethod
     def of(cls, validators: Sequence[Validator]) -> ValidatorSet:
         """Return the set in its order; ``bad-validators`` as :meth:`check`."""
-        ordered = cls(tuple(sorted(validators, key=_rank)))
+        ordered = cls.ordered(validators)
         ordered.check()
         return ordered
+
+    @classmethod
+    def ordered(cls, validators: Iterable[Validator]) -> ValidatorSet:
+        """Return the set in its order, otherwise unchecked."""
+        return cls(tuple(sorted(validators, key=_rank)))
 
     @property
     def total(self) -> int:
@@ -88,8 +93,10 @@ class ValidatorSet(Record):
         ranks = [_rank(one) for one in self.validators]
         if any(first >= second for first, second in itertools.pairwise(ranks)):
             raise ProofError("bad-validators", "not by power and address, each once")
-        if len({one.public for one in self.validators}) != len(ranks) or self.total > MAX_TOTAL_POWER:
-            raise ProofError("bad-validators", "a key twice, or too much power")
+        if len({one.public for one in self.validators}) != len(ranks):
+            raise ProofError("bad-validators", "a key twice")
+        if self.total > MAX_TOTAL_POWER or any(one.power < 0 for one in self.validators):
+            raise ProofError("bad-validators", "too much power, or less than none")
 
 
 def _rank(validator: Validator) -> tuple[int, bytes]:
@@ -199,7 +206,9 @@ class Votes(Record):
         return Commit(height, self.round, BlockId(block_hash, self.parts, self.parts_hash), self.signatures)
 
 
-def verify_commit(chain: str, validators: ValidatorSet, header: Header, commit: Commit) -> None:
+def verify_commit(
+    chain: str, validators: ValidatorSet, header: Header, commit: Commit, addresses: Sequence[bytes] | None = None
+) -> None:
     """Check that more than two thirds of the power of ``validators`` committed ``header``.
 
     1. the validators are those that the header names (``validators-hash``);
@@ -211,22 +220,27 @@ def verify_commit(chain: str, validators: ValidatorSet, header: Header, commit: 
     if header.validators_hash != validators.hash():
         raise ProofError("validators-hash", "not the validators that the header names")
     check_names(chain, header, commit)
-    verify_votes(chain, validators, commit)
+    verify_votes(chain, validators, commit, addresses)
 
 
-def verify_votes(chain: str, validators: ValidatorSet, commit: Commit) -> None:
+def verify_votes(
+    chain: str, validators: ValidatorSet, commit: Commit, addresses: Sequence[bytes] | None = None
+) -> None:
     """Check that more than two thirds of the power of ``validators`` voted for the block of ``commit``.
 
     1. the set is in its order and each validator once (``bad-validators``);
     2. one entry for each validator (``commit-size``), each well-formed (``bad-commit-entry``);
-    3. votes for the block, until they are enough: signatures verify (``commit-signature``);
-    4. their power is more than two thirds (``not-enough-power``). Votes for nil and absent ones count nothing.
+    3. votes for the block, until they are enough: the address beside each, if ``addresses`` came with them, is its
+       validator's (``commit-address``);
+    4. their power is more than two thirds (``not-enough-power``). Votes for nil and absent ones count nothing;
+    5. their signatures verify (``commit-signature``).
 
     Raises :class:`ProofError`.
     """
     validators.check()
-    check_entries(validators, commit)
-    signed = tally(chain, validators, commit, needed=validators.total * 2 // 3)
+    check_size(validators, commit)
+    check_entries(commit)
+    signed = tally(chain, commit, in_order(validators, commit, addresses), needed=validators.total * 2 // 3)
     if signed * 3 <= validators.total * 2:
         raise ProofError("not-enough-power", f"{signed} of {validators.total} signed")
 
@@ -241,40 +255,54 @@ def check_names(chain: str, header: Header, commit: Commit) -> None:
         raise ProofError("commit-block", "the commit is for another block")
 
 
-def check_entries(validators: ValidatorSet, commit: Commit) -> None:
-    """Raise unless there is one well-formed entry for each validator."""
+def check_size(validators: ValidatorSet, commit: Commit) -> None:
+    """Raise unless there is one entry for each validator."""
     if len(commit.signatures) != len(validators.validators):
         raise ProofError("commit-size", f"{len(commit.signatures)} entries, {len(validators.validators)} validators")
+
+
+def check_entries(commit: Commit) -> None:
+    """Raise unless each entry is well-formed."""
     for entry in commit.signatures:
         absent = entry.flag is Flag.ABSENT
         if len(entry.signature) != (0 if absent else 64) or (absent and entry.time):
             raise ProofError("bad-commit-entry", "an absent vote with a signature, or a vote without")
 
 
-def tally(
-    chain: str,
-    validators: ValidatorSet,
-    commit: Commit,
-    *,
-    needed: int,
-    trusted: Mapping[bytes, int] | None = None,
-) -> int:
-    """Return the power behind the block, stopping as soon as it is more than ``needed``.
-
-    ``validators`` are those of the commit; with ``trusted`` (key to power) only its members count, by
-    its powers. Raises :class:`ProofError` (``commit-signature``).
-    """
-    power = 0
+def in_order(validators: ValidatorSet, commit: Commit, addresses: Sequence[bytes] | None = None) -> Iterator[Validator]:
+    """Yield whose vote each entry is: the n-th validator's; ``commit-address`` if another address stands beside it."""
     for index, (validator, entry) in enumerate(zip(validators.validators, commit.signatures, strict=True)):
-        weight = validator.power if trusted is None else trusted.get(validator.public, 0)
-        if entry.flag is not Flag.COMMIT or not weight:
+        if addresses is not None and entry.flag is Flag.COMMIT and addresses[index] != validator.address:
+            raise ProofError("commit-address", f"another address than validator {index}'s")
+        yield validator
+
+
+def tally(chain: str, commit: Commit, voters: Iterable[Validator | None], *, needed: int) -> int:
+    """Return the power of the votes for the block, counted until it is more than ``needed``.
+
+    ``voters`` says whose vote each entry is, in order; nobody's counts nothing. The signatures that make it more than
+    ``needed`` are checked: ``commit-signature``. What is too little proves nothing whoever signed it, and is returned
+    unchecked, as CometBFT does, unless it is a commit's only entry, which it always checks.
+    """
+    counted: list[tuple[int, Validator]] = []
+    power = 0
+    for index, (voter, entry) in enumerate(zip(voters, commit.signatures, strict=False)):
+        if voter is None or entry.flag is not Flag.COMMIT:
             continue
-        message = vote_sign_bytes(chain, height=commit.height, round_=commit.round, block=commit.block, time=entry.time)
-        try:
-            ed25519.verify(validator.public, message, entry.signature)
-        except SignatureError:
-            raise ProofError("commit-signature", f"validator {index}'s signature does not verify") from None
-        power += weight
+        counted.append((index, voter))
+        power += voter.power
         if power > needed:
             break
+    if power > needed or len(commit.signatures) == 1:
+        _check_signatures(chain, commit, counted)
     return power
+
+
+def _check_signatures(chain: str, commit: Commit, votes: Iterable[tuple[int, Validator]]) -> None:
+    for index, voter in votes:
+        entry = commit.signatures[index]
+        message = vote_sign_bytes(chain, height=commit.height, round_=commit.round, block=commit.block, time=entry.time)
+        try:
+            ed25519.verify(voter.public, message, entry.signature)
+        except SignatureError:
+            raise ProofError("commit-signature", f"entry {index}'s signature does not verify") from None

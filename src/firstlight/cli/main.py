@@ -46,6 +46,7 @@ GROUPS = (
     Group("mno", "Run a mobile network operator."),
     Group("sp", "Run a service provider."),
     Group("device", "Run a device, or look at one."),
+    Group("light", "Judge headers by the light client's rules."),
     Group("bench", "Measure Firstlight on this machine."),
 )
 
