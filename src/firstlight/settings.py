@@ -146,6 +146,9 @@ class PartySettings(Served):
     exchange_seconds: Annotated[int, Range(1, 120), About("life of a half-open exchange")] = 120
     grant_seconds: Annotated[Span, About("life of a grant")] = 2_592_000
     suites: Annotated[Suites, About("cipher suites of EDHOC that devices may select; they prefer 3 to 2")] = (3, 2)
+    workers: Annotated[
+        int, Range(1, 64), About("processes that answer devices; 1: the one that does everything else as well")
+    ] = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

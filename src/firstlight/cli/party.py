@@ -31,6 +31,10 @@ Gateway = Annotated[
 Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the request.")]
 Number = Annotated[str, typer.Argument(metavar="ORDER", help="The order's number, 32 hexadecimal digits.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Write the log to its file only, not to stderr as well.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, max=64, help="How many processes answer devices, for the setting of that name."),
+]
 Grants = Annotated[bool, typer.Option("--grants", help="List every grant too: its id, its state, its first use.")]
 AlarmBatch = Annotated[str, typer.Argument(metavar="BATCH", help="The batch, 32 hexadecimal digits.")]
 AlarmIndex = Annotated[int, typer.Argument(metavar="INDEX", min=0, help="The device's index in the batch.")]
@@ -50,7 +54,9 @@ class Role(Protocol):
         """Open the role's exchanges."""
         ...
 
-    async def serve(self, directory: Path, *, ready: Callable[[str], None], quiet: bool) -> None:
+    async def serve(
+        self, directory: Path, *, ready: Callable[[str], None], quiet: bool, workers: int | None = None
+    ) -> None:
         """Run the server."""
         ...
 
@@ -106,18 +112,21 @@ def _add_register(app: typer.Typer, role: Role) -> None:
 
 def _add_serve(app: typer.Typer, role: Role) -> None:
     @app.command()
-    def serve(directory: Directory, quiet: Quiet = False) -> None:
+    def serve(directory: Directory, quiet: Quiet = False, workers: Workers = None) -> None:
         """Run the server of DIR until it is told to end (SIGTERM or Ctrl-C).
 
         It listens on 127.0.0.1 and writes its URL to the file `endpoint` in DIR. Its log is JSON lines, in `log.jsonl`
         in DIR and on stderr; no key, plan or IMSI stands in it.
         """
+        from firstlight.custody.memory import guard_memory
         from firstlight.transports.server import run
+
+        guard_memory()
 
         def ready(url: str) -> None:
             output.emit({"url": url, "pid": os.getpid()}, f"ready: {role.kind.ROLE} at {url}")
 
-        run(lambda: role.serve(directory, ready=ready, quiet=quiet))
+        run(lambda: role.serve(directory, ready=ready, quiet=quiet, workers=workers))
 
 
 def _add_orders(app: typer.Typer, role: Role) -> None:

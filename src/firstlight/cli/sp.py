@@ -28,11 +28,13 @@ class Sp:
 
         return open_exchanges(database)
 
-    async def serve(self, directory: Path, *, ready: Callable[[str], None], quiet: bool) -> None:
+    async def serve(
+        self, directory: Path, *, ready: Callable[[str], None], quiet: bool, workers: int | None = None
+    ) -> None:
         """Run it."""
         from firstlight.roles.party.sp import serve
 
-        await serve(directory, ready=ready, quiet=quiet)
+        await serve(directory, ready=ready, quiet=quiet, workers=workers)
 
     def status(self, directory: Path) -> SpStatus:
         """Return where it stands."""

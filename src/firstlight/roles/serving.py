@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from firstlight.errors import ConfigError, StoreError
 from firstlight.files import read_limited, write_atomic
 from firstlight.settings import Served
-from firstlight.transports.http import serve
+from firstlight.transports.http import Answering, answering, serve_by
 
 PORT = "port"
 
@@ -21,7 +21,14 @@ PORT = "port"
 async def serve_role(
     app: ASGIApp, state_dir: Path, settings: Served, *, on_ready: Callable[[str], Awaitable[None]] | None = None
 ) -> None:
-    """Serve ``app`` until SIGTERM or SIGINT, on the port of the settings, else on that of the last time if it is free.
+    """Serve ``app``; as :func:`serve_role_by`."""
+    await serve_role_by(answering(app), state_dir, settings, on_ready=on_ready)
+
+
+async def serve_role_by(
+    by: Answering, state_dir: Path, settings: Served, *, on_ready: Callable[[str], Awaitable[None]] | None = None
+) -> None:
+    """Have ``by`` serve until SIGTERM or SIGINT, on the port of the settings, else on the last time's if it is free.
 
     Raises :class:`ConfigError` (``cannot-listen``).
     """
@@ -33,11 +40,11 @@ async def serve_role(
 
     last = settings.port or last_port(state_dir)
     try:
-        await serve(app, state_dir, host=settings.host, port=last, on_ready=ready)
+        await serve_by(by, state_dir, host=settings.host, port=last, on_ready=ready)
     except ConfigError as error:
         if error.code != "cannot-listen" or settings.port or not last:
             raise
-        await serve(app, state_dir, host=settings.host, on_ready=ready)
+        await serve_by(by, state_dir, host=settings.host, on_ready=ready)
 
 
 def last_port(state_dir: Path) -> int:

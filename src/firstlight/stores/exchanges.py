@@ -347,6 +347,11 @@ class ExchangeStore:
         self._tell(tuple(ended))
         return tuple(ended)
 
+    def ended_elsewhere(self, grants: Iterable[bytes]) -> None:
+        """Tell this object's watchers of grants that another process has ended."""
+        found = [self.grant(grant) for grant in grants]
+        self._tell(tuple(one for one in found if one is not None and one.state is GrantState.ENDED))
+
     def grant(self, grant: bytes) -> StoredGrant | None:
         """Return a grant by its id."""
         return _first(self._grants("id = ?", grant))

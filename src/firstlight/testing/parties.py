@@ -302,12 +302,19 @@ class PartyWorld:
         """Return the owner's signed order for a party."""
         return sign_order(self.orders[server.keys.party], P256Key(f"tenure {OWNER}"))
 
-    async def start(self, kind: type[MnoSettings] | type[SpSettings], directory: Path, keys: PartyKeys) -> Server:
+    async def start(
+        self,
+        kind: type[MnoSettings] | type[SpSettings],
+        directory: Path,
+        keys: PartyKeys,
+        *,
+        workers: int | None = None,
+    ) -> Server:
         """Start a party's server."""
         loop = asyncio.get_running_loop()
         listens: asyncio.Future[str] = loop.create_future()
         run = mno.serve if kind is MnoSettings else sp.serve
-        task = asyncio.create_task(run(directory, ready=listens.set_result, quiet=True))
+        task = asyncio.create_task(run(directory, ready=listens.set_result, quiet=True, workers=workers))
         task.add_done_callback(lambda _: listens.cancel())
         with contextlib.suppress(asyncio.CancelledError):
             await listens

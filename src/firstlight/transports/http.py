@@ -6,6 +6,8 @@ from firstlight.transports.body import CBOR, CBOR_SEQUENCE, DEFAULT_BODY, EDHOC,
 from firstlight.transports.client import HttpClient, Limits, Response, SyncClient
 from firstlight.transports.endpoint import Endpoint, read_endpoint
 from firstlight.transports.server import (
+    Answering,
+    answering,
     application,
     as_json,
     cbor,
@@ -17,10 +19,12 @@ from firstlight.transports.server import (
     read_record,
     run,
     serve,
+    serve_by,
     status_of,
 )
 
 __all__ = [
+    "Answering",
     "CBOR",
     "CBOR_SEQUENCE",
     "DEFAULT_BODY",
@@ -32,6 +36,7 @@ __all__ = [
     "RemoteError",
     "Response",
     "SyncClient",
+    "answering",
     "application",
     "as_json",
     "cbor",
@@ -44,5 +49,6 @@ __all__ = [
     "read_record",
     "run",
     "serve",
+    "serve_by",
     "status_of",
 ]

@@ -69,6 +69,8 @@ _BY_KIND: tuple[tuple[type[FirstlightError], int], ...] = (
     (ConfigError, 500),
 )
 _R = TypeVar("_R", bound=Record)
+Answering = Callable[[socket.socket], contextlib.AbstractAsyncContextManager[None]]
+"""Answers the connections to a bound socket while the block runs."""
 
 
 # --- requests and answers ---------------------------------------------------------------------
@@ -206,30 +208,52 @@ def _url_of(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def answering(app: ASGIApp) -> Answering:
+    """Return what answers with ``app``, in this process."""
+
+    @contextlib.asynccontextmanager
+    async def run(bound: socket.socket) -> AsyncIterator[None]:
+        accepting = asyncio.Event()
+        server = _Server(_configuration(app), accepting.set)
+        task = asyncio.create_task(server.serve([bound]))
+        try:
+            await _until(accepting.wait(), task)
+            yield
+        finally:
+            server.stop()
+            await task
+
+    return run
+
+
 @contextlib.asynccontextmanager
-async def listening(
-    app: ASGIApp, state_dir: Path | None = None, *, host: str = "127.0.0.1", port: int = 0
+async def listening_by(
+    by: Answering, state_dir: Path | None = None, *, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[str]:
-    """Serve ``app`` while the block runs, which gets its URL; the endpoint file is written if there is a directory.
+    """Have ``by`` serve while the block runs, which gets the URL; the endpoint file is written if there is a directory.
 
     Raises :class:`ConfigError` (``cannot-listen``).
     """
     bound = _bind(host, port)
     url = _url_of(bound)
-    accepting = asyncio.Event()
-    server = _Server(_configuration(app), accepting.set)
-    task = asyncio.create_task(server.serve([bound]))
     try:
-        await _until(accepting.wait(), task)
-        if state_dir is not None:
-            write_endpoint(state_dir, Endpoint(url, os.getpid()))
-        yield url
+        async with by(bound):
+            if state_dir is not None:
+                write_endpoint(state_dir, Endpoint(url, os.getpid()))
+            try:
+                yield url
+            finally:
+                if state_dir is not None:
+                    remove_endpoint(state_dir)
     finally:
-        if state_dir is not None:
-            remove_endpoint(state_dir)
-        server.stop()
-        await task
         bound.close()
+
+
+def listening(
+    app: ASGIApp, state_dir: Path | None = None, *, host: str = "127.0.0.1", port: int = 0
+) -> contextlib.AbstractAsyncContextManager[str]:
+    """Serve ``app`` while the block runs; as :func:`listening_by`."""
+    return listening_by(answering(app), state_dir, host=host, port=port)
 
 
 def _configuration(app: ASGIApp) -> uvicorn.Config:
@@ -266,7 +290,19 @@ async def serve(
     port: int = 0,
     on_ready: Callable[[str], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve ``app`` until SIGTERM or SIGINT; requests under way have two seconds to finish.
+    """Serve ``app`` until SIGTERM or SIGINT; as :func:`serve_by`."""
+    await serve_by(answering(app), state_dir, host=host, port=port, on_ready=on_ready)
+
+
+async def serve_by(
+    by: Answering,
+    state_dir: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    on_ready: Callable[[str], Awaitable[None]] | None = None,
+) -> None:
+    """Have ``by`` serve until SIGTERM or SIGINT; requests under way have two seconds to finish.
 
     ``on_ready`` is awaited with the URL once connections are accepted; what it raises ends the server.
     """
@@ -275,7 +311,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with listening(app, state_dir, host=host, port=port) as url:
+        async with listening_by(by, state_dir, host=host, port=port) as url:
             if on_ready is not None:
                 await on_ready(url)
             await stop.wait()

@@ -52,3 +52,21 @@ def test_a_shorter_life(clock: FakeClock) -> None:
     assert keys.ring().previous == first
     clock.advance(5)
     assert first not in (keys.ring().current, keys.ring().previous)
+
+
+def test_processes_open_with_a_key_before_any_seals_with_it(clock: FakeClock) -> None:
+    keys = TokenKeys(clock, SeededRandom(), 120)
+    first = keys.ring().current
+    assert keys.following() is None
+    clock.advance(60)
+    turn = keys.following()
+    assert turn is not None
+    opening, sealing = turn
+    assert (opening.current, opening.previous) == (first, sealing.current)
+    assert (sealing.previous, keys.ring()) == (first, sealing)
+    assert keys.following() is None
+    clock.advance(121)
+    late = keys.following()
+    assert late is not None
+    assert late[0] == late[1]
+    assert late[0].previous is None

@@ -22,7 +22,7 @@ from firstlight.onboarding.party import ANSWERED, GRANTED, Party, Reply
 from firstlight.plan.order import MAX_ORDER
 from firstlight.ports import Clock
 from firstlight.roles.party.orders import OrderDesk
-from firstlight.roles.party.tokens import TokenKeys
+from firstlight.roles.party.tokens import Keys
 from firstlight.transports.body import EDHOC, media_type
 from firstlight.transports.http import CBOR_SEQUENCE, cbor, raw, read_body
 
@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 class Desk:
     """The routes of a party's server."""
 
-    def __init__(self, party: Party, orders: OrderDesk, *, tokens: TokenKeys, clock: Clock, log: Log) -> None:
+    def __init__(self, party: Party, orders: OrderDesk, *, tokens: Keys, clock: Clock, log: Log) -> None:
         """Answer for ``party``, and take ``orders``."""
         self._party = party
         self._orders = orders

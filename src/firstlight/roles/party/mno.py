@@ -35,7 +35,8 @@ from firstlight.roles.party.place import (
     open_place,
     port_of,
 )
-from firstlight.roles.serving import serve_role
+from firstlight.roles.party.workers import answered_by
+from firstlight.roles.serving import serve_role_by
 from firstlight.settings import MnoSettings
 from firstlight.sim import suci
 from firstlight.sim.subscription import Credentials, Subscription, SubscriptionStatus, draw_imsi
@@ -43,7 +44,6 @@ from firstlight.sim.suci import HomeKey, HomeNetwork, KeyId, Scheme
 from firstlight.stores import subscriptions
 from firstlight.stores.exchanges import ExchangeStore, GrantState, StoredGrant
 from firstlight.stores.subscriptions import Subscriptions
-from firstlight.transports.http import application
 
 HOME_KEY = "home-network.key"
 ROUTING = "0"
@@ -164,10 +164,25 @@ def destinations(patterns: tuple[str, ...]) -> Callable[[str, int], bool]:
     return lambda host, port: f"{host}:{port}" in allowed or f"{host}:*" in allowed
 
 
-async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False) -> None:
+def grantor(place: Place[MnoSettings], endpoint: str) -> SimGrantor:
+    """Return what makes an operator's subscriptions, with which devices attach at ``endpoint``."""
+    settings = place.settings
+    return SimGrantor(
+        place.chain,
+        place.keys.party,
+        home_network(settings, home_key(place.directory)),
+        network=settings.network,
+        endpoint=endpoint,
+        lifetime=settings.grant_seconds,
+        random=place.random,
+    )
+
+
+async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None) -> None:
     """Run the operator until SIGTERM or SIGINT: onboarding, orders, and the embedded access network.
 
-    Raises what opening the directory raises, :class:`firstlight.errors.AccessError` (``port-unavailable``),
+    ``workers`` is for the setting of that name. Raises what opening the directory raises,
+    :class:`firstlight.errors.AccessError` (``port-unavailable``),
     :class:`firstlight.errors.ConfigError` (``cannot-listen``).
     """
     place = open_place(MnoSettings, state_dir)
@@ -199,19 +214,11 @@ async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False) -> None:
         try:
             await network.start(store)
             keep_ports(state_dir, {"attach": port_of(network.endpoint), "forwarder": port_of(network.proxy)})
-            grantor = SimGrantor(
-                place.chain,
-                place.keys.party,
-                home_network(settings, key),
-                network=settings.network,
-                endpoint=network.endpoint,
-                lifetime=settings.grant_seconds,
-                random=place.random,
-            )
-            desk = inner.enter_context(contextlib.closing(room.desk(grantor)))
             async with Keeper(room.leases().keep, log=log):
-                app = application(settings.ROLE, desk.routes(), log=log)
-                await serve_role(app, state_dir, settings, on_ready=announce(ready))
+                by = answered_by(
+                    room, inner, lambda: grantor(place, network.endpoint), where=network.endpoint, workers=workers
+                )
+                await serve_role_by(by, state_dir, settings, on_ready=announce(ready))
         finally:
             await network.close()
             await centre.close()

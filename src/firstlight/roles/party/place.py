@@ -35,7 +35,7 @@ from firstlight.roles.party.desk import Desk
 from firstlight.roles.party.leases import Leases
 from firstlight.roles.party.orders import OrderDesk
 from firstlight.roles.party.status import database_of
-from firstlight.roles.party.tokens import TokenKeys
+from firstlight.roles.party.tokens import Keys, TokenKeys
 from firstlight.roles.party.view import PartyView
 from firstlight.roles.registration import GENESIS, PartyKeys
 from firstlight.settings import MnoSettings, PartySettings, SpSettings, load, write_initial
@@ -138,8 +138,10 @@ class Room(contextlib.ExitStack):
     A context manager; leaving it closes everything.
     """
 
-    def __init__(self, place: Place[PartySettings], exchanges: ExchangeStore, log: Log) -> None:
-        """Put it together; ``exchanges`` is closed with it."""
+    def __init__(
+        self, place: Place[PartySettings], exchanges: ExchangeStore, log: Log, *, memory: str = MEMORY
+    ) -> None:
+        """Put it together; ``exchanges`` is closed with it. What is learnt of the ledger goes to ``memory``."""
         super().__init__()
         self.place = place
         self.log = log
@@ -149,14 +151,21 @@ class Room(contextlib.ExitStack):
         self.callback(self.pending.close)
         http = SyncClient(NODE_LIMITS)
         ledger = LedgerClient(
-            place.settings.node, place.genesis, place.directory / MEMORY, random=place.random, http=http
+            place.settings.node, place.genesis, place.directory / memory, random=place.random, http=http
         )
         self.callback(ledger.close)
         self.view = PartyView(ledger, place.keys.party)
         self._bodies = Bodies(place.settings.gateway, http.get, log)
 
-    def desk(self, grantor: Grantor) -> Desk:
-        """Return the server's routes for a party whose credentials ``grantor`` makes; the caller closes it."""
+    def tokens(self) -> TokenKeys:
+        """Return fresh token keys."""
+        return TokenKeys(self.place.clock, self.place.random, self.place.settings.exchange_seconds)
+
+    def desk(self, grantor: Grantor, tokens: Keys | None = None) -> Desk:
+        """Return the server's routes for a party whose credentials ``grantor`` makes; the caller closes it.
+
+        Without ``tokens`` it has token keys of its own.
+        """
         place, settings = self.place, self.place.settings
         _, kind = KINDS[type(settings)]
         profile = Profile(
@@ -184,8 +193,7 @@ class Room(contextlib.ExitStack):
             exchanges=self.exchanges,
             clock=place.clock,
         )
-        tokens = TokenKeys(place.clock, place.random, settings.exchange_seconds)
-        return Desk(party, orders, tokens=tokens, clock=place.clock, log=self.log)
+        return Desk(party, orders, tokens=tokens or self.tokens(), clock=place.clock, log=self.log)
 
     def leases(self) -> Leases:
         """Return what ends grants in time."""

@@ -38,13 +38,13 @@ from firstlight.roles.party.keeping import Keeper
 from firstlight.roles.party.mno import slot_of
 from firstlight.roles.party.place import Place, Ready, Room, announce, keep_ports, last_ports, make_place, open_place
 from firstlight.roles.party.readers import Reader
-from firstlight.roles.serving import serve_role
+from firstlight.roles.party.workers import answered_by
+from firstlight.roles.serving import serve_role_by
 from firstlight.settings import SpSettings
 from firstlight.stores import certificates
 from firstlight.stores.certificates import Certificates, NewCertificate, StoredCertificate
 from firstlight.stores.exchanges import ExchangeStore, StoredGrant
 from firstlight.stores.messages import Messages
-from firstlight.transports.http import application
 
 AUTHORITY_KEY, AUTHORITY = "authority.pem", "authority.der"
 BROKER_KEY, BROKER = "broker.pem", "broker.crt"
@@ -174,10 +174,22 @@ class Revoker:
             self._loop.call_soon_threadsafe(self._due.set)
 
 
-async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False) -> None:
+def grantor(place: Place[SpSettings], broker: str) -> CertificateGrantor:
+    """Return what makes a provider's certificates, with which devices connect to ``broker``."""
+    return CertificateGrantor(
+        authority(place.directory),
+        server=place.settings.server_name,
+        broker=broker,
+        lifetime=place.settings.grant_seconds,
+        random=place.random,
+    )
+
+
+async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None) -> None:
     """Run the provider until SIGTERM or SIGINT: onboarding, orders, and the embedded broker.
 
-    Raises what opening the directory raises, :class:`firstlight.errors.AccessError` (``broker-not-started``),
+    ``workers`` is for the setting of that name. Raises what opening the directory raises,
+    :class:`firstlight.errors.AccessError` (``broker-not-started``),
     :class:`firstlight.errors.ConfigError` (``cannot-listen``).
     """
     place = open_place(SpSettings, state_dir)
@@ -200,17 +212,10 @@ async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False) -> None:
         try:
             where = broker.endpoint
             keep_ports(state_dir, {"broker": where.port})
-            grantor = CertificateGrantor(
-                own,
-                server=settings.server_name,
-                broker=f"mqtts://{where.host}:{where.port}",
-                lifetime=settings.grant_seconds,
-                random=place.random,
-            )
-            desk = inner.enter_context(contextlib.closing(room.desk(grantor)))
+            uri = f"mqtts://{where.host}:{where.port}"
             async with Keeper(room.leases().keep, _pruning(store, messages, clock), log=log):
-                app = application(settings.ROLE, desk.routes(), log=log)
-                await serve_role(app, state_dir, settings, on_ready=announce(ready))
+                by = answered_by(room, inner, lambda: grantor(place, uri), where=uri, workers=workers)
+                await serve_role_by(by, state_dir, settings, on_ready=announce(ready))
         finally:
             renewing.cancel()
             await asyncio.wait([renewing])
