@@ -22,7 +22,7 @@ from firstlight.testing.interceptor import Answered, Asked, Forward
 from firstlight.testing.lab import Lab
 
 ROLES = ("mno", "sp")
-WRONG_SUITE = ErrorMessage(2, suites=(2, 3)).encode()
+WRONG_SUITE = ErrorMessage(2, suites=(3, 2)).encode()
 PARSING = {"not-cbor", "not-canonical", "wrong-shape", "too-many-items", "too-large", "bad-identifier"}
 
 
@@ -274,7 +274,7 @@ def error(number: int) -> bytes:
 FIRST: tuple[tuple[str, Callable[[Answered], Answered]], ...] = (
     ("wrong-shape", body(lambda _: b"")),
     ("edhoc-error-1", body(lambda _: error(1))),
-    ("edhoc-error-2", body(lambda _: error(2))),
+    ("no-common-suite", body(lambda _: error(2))),
     ("edhoc-error-3", body(lambda _: error(3))),
     ("too-many-items", body(lambda _: b"\x01\x02\x03")),
     ("not-cbor", body(lambda data: data[:-1])),
@@ -347,6 +347,25 @@ def test_devices_survive_whatever_a_relay_answers(
         hand = Hand(lab, device)
         assert hand.grants("mno") == [*lost, GrantState.CONFIRMED]
         assert hand.slots("mno") == 1
+
+
+def test_a_forged_suite_error_does_not_bring_a_weaker_suite(lab: Lab) -> None:
+    """A relay says in the party's name that it has suite 2 only, so that MACs are half as long."""
+    device, asked = lab.device(), list[bytes]()
+
+    def downgrade(request: Asked, forward: Forward) -> Answered:
+        given = forward(request)
+        if request.body[:1] != b"\xf5":
+            return given
+        asked.append(request.body[:5])
+        return given.with_body(ErrorMessage(2, suites=(2,)).encode()) if len(asked) == 1 else given
+
+    with lab.interceptor.bending("/relay/", downgrade):
+        outcome = lab.connects(device)
+    preferred, listed = b"\xf5\x03\x03\x58\x20", b"\xf5\x03\x82\x03\x02"
+    assert asked == [preferred, listed, preferred]
+    assert [line["code"] for line in outcome.lines if line["stage"] == "waiting"] == ["edhoc-error-2"]
+    assert Hand(lab, device).grants("mno") == [GrantState.CONFIRMED]
 
 
 def test_a_device_reads_no_broken_message_2_or_4(lab: Lab, hand: Hand) -> None:

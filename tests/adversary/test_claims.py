@@ -237,7 +237,9 @@ def test_a_device_sold_on_is_refused_whatever_it_claims(lab: Lab, rival: Owner, 
     assert offer > chosen
     with lab.only(lab.places.mno, exchange=1):
         assert hand.refused("mno", tenure=offer) == "stale-view"
-    assert accept() == offer
+    with lab.heard("mno", "tenure-over"):
+        assert accept() == offer
+    assert set(hand.grants("mno")) == {GrantState.ENDED}
     with lab.only(lab.places.mno, exchange=2):
         assert hand.refused("mno") == "not-deployed"
         assert hand.refused("mno", tenure=offer) == "not-deployed"

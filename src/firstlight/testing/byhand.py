@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,7 @@ from firstlight.testing.lab import Lab
 from firstlight.transports.body import CBOR
 
 PATIENCE = 20
+PAUSE = 0.01
 MakeEvidence = Callable[[bytes], bytes]
 
 
@@ -228,11 +230,18 @@ class Hand:
         return sent
 
     def finish(self, role: str, sent: Sent, *, at: str | None = None) -> Granted | Refused | BackOff:
-        """Send message 3, and read the answer."""
+        """Send message 3, and read the answer; a revocation list that is renewed by that is waited for."""
+        replaces = role == "sp" and GrantState.PENDING in self.grants(role)
+        before = self._list()
         event = sent.read(say(at or self.url(role), sent.request_2))
         if isinstance(event, Granted):
             self.stored[role] = event.grant.id
+            while replaces and self._list() == before:
+                time.sleep(PAUSE)
         return event
+
+    def _list(self) -> list[tuple[Any, ...]]:
+        return self.lab.query("sp", "SELECT value FROM certificate_meta WHERE key = 'list'")
 
     def onboard(self, role: str, *, at: str | None = None, **bent: Any) -> Granted:
         """Run one whole exchange, which must bring a grant."""
