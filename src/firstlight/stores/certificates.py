@@ -10,22 +10,20 @@ transaction that grants it. One object serves many threads, any number of proces
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
 
 from firstlight.enrolment.issue import Revocation
 from firstlight.errors import StoreError
+from firstlight.stores.database import Database, Schema, Store, prepare
 
 VERSION = 1
 KEPT_AFTER_EXPIRY = 86_400
 """Seconds for which an expired certificate stays in the store, and on the list if it is revoked."""
 
-_SCHEMA = """
+_SCRIPT = """
 CREATE TABLE IF NOT EXISTS certificate (
     name TEXT PRIMARY KEY, serial BLOB NOT NULL UNIQUE, grant_id BLOB NOT NULL UNIQUE, slot BLOB NOT NULL,
     issued_at INTEGER NOT NULL, expires INTEGER NOT NULL, state INTEGER NOT NULL, confirmed_at INTEGER,
@@ -35,6 +33,7 @@ CREATE INDEX IF NOT EXISTS certificate_slot ON certificate (slot);
 CREATE INDEX IF NOT EXISTS certificate_revoked ON certificate (expires) WHERE revoked_at IS NOT NULL;
 CREATE TABLE IF NOT EXISTS certificate_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
+_SCHEMA = Schema("certificates", _SCRIPT, VERSION, meta="certificate_meta")
 _COLUMNS = "name, serial, grant_id, slot, issued_at, expires, state, revoked_at"
 
 
@@ -95,12 +94,7 @@ Watcher = Callable[[tuple[StoredCertificate, ...]], None]
 
 def create(connection: sqlite3.Connection) -> None:
     """Create the tables where they are missing; :class:`StoreError` (``schema-unknown``) for another version's."""
-    with _wrapped():
-        connection.executescript(_SCHEMA)
-        connection.execute("INSERT OR IGNORE INTO certificate_meta VALUES ('version', ?)", (VERSION,))
-        found = connection.execute("SELECT value FROM certificate_meta WHERE key = 'version'").fetchone()[0]
-    if found != VERSION:
-        raise StoreError("schema-unknown", f"certificates of version {found}, not {VERSION}")
+    prepare(connection, _SCHEMA)
 
 
 def insert(connection: sqlite3.Connection, new: NewCertificate) -> tuple[StoredCertificate, ...]:
@@ -121,37 +115,15 @@ def insert(connection: sqlite3.Connection, new: NewCertificate) -> tuple[StoredC
     return revoked
 
 
-class Certificates:
+class Certificates(Store):
     """The store. ``now`` is in Unix seconds. Raises :class:`StoreError` (``database-unusable``) everywhere."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Use a connection in autocommit mode that this object has to itself, with its tables made."""
-        self._connection = connection
-        self._lock = threading.RLock()
+    SCHEMA = _SCHEMA
+
+    def __init__(self, database: Database) -> None:
+        """Use a database that this object has to itself."""
+        super().__init__(database)
         self._watchers: list[Watcher] = []
-
-    @classmethod
-    def open(cls, path: Path) -> Certificates:
-        """Open or create the database at ``path``; ``database-unusable``, ``schema-unknown``."""
-        with _wrapped():
-            path.touch(mode=0o600)
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-        create(connection)
-        return cls(connection)
-
-    @classmethod
-    def in_memory(cls) -> Certificates:
-        """Return a store that lives as long as the object."""
-        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        create(connection)
-        return cls(connection)
-
-    def close(self) -> None:
-        """Close the database."""
-        with self._lock:
-            self._connection.close()
 
     def watch(self, watcher: Watcher) -> None:
         """Tell ``watcher`` from now on which certificates are revoked."""
@@ -159,7 +131,7 @@ class Certificates:
 
     def add(self, new: NewCertificate) -> tuple[StoredCertificate, ...]:
         """Do what :func:`insert` does in a transaction of its own."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             revoked = insert(connection, new)
         return self._tell(revoked)
 
@@ -171,7 +143,7 @@ class Certificates:
         found = self._usable(name)
         if found.state is CertificateState.ACTIVE:
             return Confirmation(found.grant, first=False, revoked=())
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             found = self._usable(name)
             revoked = _revoke(connection, now, "slot = ? AND name <> ?", found.slot, name)
             connection.execute(
@@ -186,7 +158,7 @@ class Certificates:
         A grant without a certificate is none of this store's business.
         """
         revoked: tuple[StoredCertificate, ...] = ()
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             for grant in grants:
                 revoked += _revoke(connection, now, "grant_id = ?", grant)
         return self._tell(revoked)
@@ -201,13 +173,12 @@ class Certificates:
 
     def counts(self) -> dict[CertificateState, int]:
         """Return how many certificates stand where."""
-        with self._lock, _wrapped():
-            rows = self._connection.execute("SELECT state, count(*) FROM certificate GROUP BY state").fetchall()
+        rows = self._database.rows("SELECT state, count(*) FROM certificate GROUP BY state")
         return {CertificateState(state): count for state, count in rows}
 
     def next_list(self, now: int) -> RevocationList:
         """Return what the revocation list issued at ``now`` says, under a number that is used up."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             number: int = connection.execute(
                 "INSERT INTO certificate_meta VALUES ('list', 1)"
                 " ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value"
@@ -221,7 +192,7 @@ class Certificates:
 
     def prune(self, now: int) -> int:
         """Forget certificates that have long expired; return how many."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return connection.execute("DELETE FROM certificate WHERE expires < ?", (now - KEPT_AFTER_EXPIRY,)).rowcount
 
     def _usable(self, name: str) -> StoredCertificate:
@@ -233,8 +204,8 @@ class Certificates:
         return found
 
     def _one(self, where: str, value: str | bytes) -> StoredCertificate | None:
-        with self._lock, _wrapped():
-            rows = _select(self._connection, where, value)
+        with self._database.reading() as connection:
+            rows = _select(connection, where, value)
         return rows[0] if rows else None
 
     def _tell(self, revoked: tuple[StoredCertificate, ...]) -> tuple[StoredCertificate, ...]:
@@ -242,18 +213,6 @@ class Certificates:
             for watcher in self._watchers:
                 watcher(revoked)
         return revoked
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _wrapped():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
 
 
 def _select(connection: sqlite3.Connection, where: str, *values: object) -> tuple[StoredCertificate, ...]:
@@ -278,11 +237,3 @@ def _revoke(connection: sqlite3.Connection, now: int, where: str, *values: objec
 def _serial(number: int) -> bytes:
     """Return a serial number of at most 20 bytes (RFC 5280 §4.1.2.2): SQLite's integers are too short for it."""
     return number.to_bytes(20)
-
-
-@contextlib.contextmanager
-def _wrapped() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError("database-unusable", str(error)) from error

@@ -10,14 +10,12 @@ ends; that it was given stays.
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from firstlight.errors import StoreError
 from firstlight.onboarding.ports import (
@@ -33,12 +31,13 @@ from firstlight.onboarding.ports import (
 from firstlight.onboarding.token import LIFETIME_NS
 from firstlight.plan.claims import PartyKind
 from firstlight.plan.order import Order
+from firstlight.stores.database import Database, Schema, Store
 
 VERSION = 1
 RETENTION_NS = 5 * LIFETIME_NS
 """How long an exchange is kept at least: longer than any token that could reopen it."""
 
-_SCHEMA = """
+_SCRIPT = """
 CREATE TABLE batch (id BLOB PRIMARY KEY, leaves BLOB NOT NULL, size INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE placed (
     number BLOB PRIMARY KEY, body BLOB NOT NULL, document BLOB NOT NULL, used INTEGER NOT NULL
@@ -115,38 +114,27 @@ EndWatcher = Callable[[tuple[StoredGrant, ...]], None]
 _GRANT = "id, batch, idx, origin, number, kind, issued_at, expires, identifier, state"
 
 
-class ExchangeStore:
+class ExchangeStore(Store):
     """The store; one object serves many threads."""
 
-    def __init__(self, connection: sqlite3.Connection, *, on_grant: GrantHook | None = None) -> None:
-        """Use a connection in autocommit mode that this object has to itself, with its tables made."""
-        self._connection = connection
-        self._lock = threading.RLock()
+    SCHEMA = Schema("exchanges", _SCRIPT, VERSION)
+
+    def __init__(self, database: Database, *, on_grant: GrantHook | None = None) -> None:
+        """Use a database that this object has to itself."""
+        super().__init__(database)
+        self._connection = database.connection
         self._on_grant = on_grant
         self._watchers: list[EndWatcher] = []
 
     @classmethod
-    def open(cls, path: Path, *, on_grant: GrantHook | None = None) -> ExchangeStore:
+    def open(cls, path: Path, *, on_grant: GrantHook | None = None) -> Self:
         """Open or create the database; :class:`StoreError`: ``database-unusable``, ``schema-unknown``."""
-        with _wrapped():
-            path.touch(mode=0o600)
-            connection = _connect(str(path))
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-        _create(connection)
-        return cls(connection, on_grant=on_grant)
+        return cls(Database.open(path, cls.SCHEMA), on_grant=on_grant)
 
     @classmethod
-    def in_memory(cls, *, on_grant: GrantHook | None = None) -> ExchangeStore:
+    def in_memory(cls, *, on_grant: GrantHook | None = None) -> Self:
         """Return a store that lives as long as the object."""
-        connection = _connect(":memory:")
-        _create(connection)
-        return cls(connection, on_grant=on_grant)
-
-    def close(self) -> None:
-        """Close the database."""
-        with self._lock:
-            self._connection.close()
+        return cls(Database.in_memory(cls.SCHEMA), on_grant=on_grant)
 
     def watch(self, watcher: EndWatcher) -> None:
         """Tell ``watcher`` from now on which grants end through this object."""
@@ -160,7 +148,7 @@ class ExchangeStore:
         Does nothing if it is there already; :class:`StoreError`: ``order-differs`` (the number is another order's),
         ``batch-differs``.
         """
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             placed = connection.execute("SELECT body FROM placed WHERE number = ?", (order.number,)).fetchone()
             if placed is not None and placed[0] != order.encode():
                 raise StoreError("order-differs", "another order has this number")
@@ -175,17 +163,17 @@ class ExchangeStore:
 
     def orders(self) -> tuple[OrderState, ...]:
         """Return all orders, with how many slots of each are taken."""
-        rows = self._all("SELECT body, used FROM placed ORDER BY number")
+        rows = self._database.rows("SELECT body, used FROM placed ORDER BY number")
         return tuple(OrderState(Order.decode(body), used, held=False) for body, used in rows)
 
     def anchor(self, batch: bytes) -> Anchor | None:
         """Return a batch for which there is an order."""
-        row = self._one("SELECT leaves, size FROM batch WHERE id = ?", batch)
+        row = self._database.row("SELECT leaves, size FROM batch WHERE id = ?", batch)
         return None if row is None else Anchor(*row)
 
     def order(self, number: bytes, batch: bytes, index: int) -> OrderState | None:
         """Return an order as it stands for one device."""
-        row = self._one(
+        row = self._database.row(
             "SELECT body, used,"
             " EXISTS (SELECT 1 FROM slot WHERE number = ?1 AND batch = ?2 AND idx = ?3) FROM placed WHERE number = ?1",
             number,
@@ -198,21 +186,21 @@ class ExchangeStore:
 
     def known(self, th_3: bytes, batch: bytes, index: int) -> Known:
         """Return what is known of an exchange and its device."""
-        with self._lock:
+        with self._database.lock:
             version, granted_ns = self._device(batch, index)
-            answered = self._one("SELECT digest_3, message_4 FROM exchange WHERE th_3 = ?", th_3)
+            answered = self._database.row("SELECT digest_3, message_4 FROM exchange WHERE th_3 = ?", th_3)
         return Known(None if answered is None else Answered(*answered), version, granted_ns)
 
     def history(self, batch: bytes, index: int, origin: int) -> History:
         """Return a device's grants under one origin."""
         where = (batch, index, origin)
-        with self._lock:
-            grants = self._all(
+        with self._database.lock:
+            grants = self._database.rows(
                 "SELECT id, sequence, confirmed_ns FROM issued"
                 " WHERE batch = ? AND idx = ? AND origin = ? ORDER BY sequence",
                 *where,
             )
-            alarm = self._one(
+            alarm = self._database.row(
                 "SELECT raised_ns, cleared_ns FROM alarm WHERE batch = ? AND idx = ? AND origin = ?", *where
             )
         raised, cleared = alarm or (0, 0)
@@ -226,7 +214,7 @@ class ExchangeStore:
         """
         ended: tuple[StoredGrant, ...] = ()
         try:
-            with self._transaction() as connection:
+            with self._database.transaction() as connection:
                 known = self.known(entry.th_3, entry.batch, entry.index)
                 if known.answered is not None:
                     return known.answered
@@ -299,16 +287,16 @@ class ExchangeStore:
 
     def prune(self, now_ns: int) -> int:
         """Forget exchanges that no token can reopen; return how many. Grants, slots and order of time stay."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return connection.execute("DELETE FROM exchange WHERE committed_ns < ?", (now_ns - RETENTION_NS,)).rowcount
 
     def outcomes(self) -> dict[str, int]:
         """Return how many of the exchanges still kept ended with which code."""
-        return dict(self._all("SELECT code, count(*) FROM exchange GROUP BY code"))
+        return dict(self._database.rows("SELECT code, count(*) FROM exchange GROUP BY code"))
 
     def result(self, th_3: bytes) -> bytes | None:
         """Return the appraisal's result of an exchange still kept."""
-        row = self._one("SELECT result FROM exchange WHERE th_3 = ?", th_3)
+        row = self._database.row("SELECT result FROM exchange WHERE th_3 = ?", th_3)
         return None if row is None else bytes(row[0])
 
     # --- grants -----------------------------------------------------------------------------------
@@ -318,7 +306,7 @@ class ExchangeStore:
 
         Returns the grants that ended of it. Raises :class:`StoreError`: ``grant-unknown``, ``grant-ended``.
         """
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             found = self.grant(grant)
             if found is None:
                 raise StoreError("grant-unknown", "no grant of that id")
@@ -341,7 +329,7 @@ class ExchangeStore:
     def end(self, grants: Iterable[bytes]) -> tuple[StoredGrant, ...]:
         """End grants, as when their tenure no longer counts; return those that had not ended yet."""
         ended: list[StoredGrant] = []
-        with self._transaction():
+        with self._database.transaction():
             for grant in grants:
                 ended += self._end("id = ? AND state != ?", grant, GrantState.ENDED.value)
         self._tell(tuple(ended))
@@ -362,7 +350,7 @@ class ExchangeStore:
 
     def secret(self, grant: bytes) -> bytes:
         """Return what the party keeps of a grant (empty once it has ended); :class:`StoreError` (``grant-unknown``)."""
-        row = self._one("SELECT secret FROM issued WHERE id = ?", grant)
+        row = self._database.row("SELECT secret FROM issued WHERE id = ?", grant)
         if row is None:
             raise StoreError("grant-unknown", "no grant of that id")
         return bytes(row[0])
@@ -373,14 +361,15 @@ class ExchangeStore:
 
     def granted_devices(self) -> int:
         """Return how many devices have been given a grant."""
-        return int(self._all("SELECT count(*) FROM device WHERE granted_ns > 0")[0][0])
+        return int(self._database.rows("SELECT count(*) FROM device WHERE granted_ns > 0")[0][0])
 
     # --- clone alarms -----------------------------------------------------------------------------
 
     def alarms(self) -> tuple[Alarm, ...]:
         """Return the clone alarms that stand."""
         return tuple(
-            Alarm(*row) for row in self._all("SELECT batch, idx, origin, raised_ns FROM alarm WHERE raised_ns > 0")
+            Alarm(*row)
+            for row in self._database.rows("SELECT batch, idx, origin, raised_ns FROM alarm WHERE raised_ns > 0")
         )
 
     def clear_alarm(self, batch: bytes, index: int, origin: int, now_ns: int) -> None:
@@ -388,7 +377,7 @@ class ExchangeStore:
 
         Raises :class:`StoreError` (``no-alarm``).
         """
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             cleared = connection.execute(
                 "UPDATE alarm SET raised_ns = 0, cleared_ns = ? WHERE batch = ? AND idx = ? AND origin = ?"
                 " AND raised_ns > 0",
@@ -401,7 +390,7 @@ class ExchangeStore:
     # --- inside -----------------------------------------------------------------------------------
 
     def _device(self, batch: bytes, index: int) -> tuple[int, int]:
-        row = self._one("SELECT version, granted_ns FROM device WHERE batch = ? AND idx = ?", batch, index)
+        row = self._database.row("SELECT version, granted_ns FROM device WHERE batch = ? AND idx = ?", batch, index)
         return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
     def _touch(self, batch: bytes, index: int, granted_ns: int) -> None:
@@ -420,32 +409,13 @@ class ExchangeStore:
         return ended
 
     def _grants(self, where: str, *values: object) -> tuple[StoredGrant, ...]:
-        rows = self._all(f"SELECT {_GRANT} FROM issued WHERE {where} ORDER BY sequence", *values)  # noqa: S608
+        rows = self._database.rows(f"SELECT {_GRANT} FROM issued WHERE {where} ORDER BY sequence", *values)  # noqa: S608
         return tuple(_stored(row) for row in rows)
 
     def _tell(self, ended: tuple[StoredGrant, ...]) -> None:
         if ended:
             for watcher in self._watchers:
                 watcher(ended)
-
-    def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock, _wrapped():
-            return self._connection.execute(statement, values).fetchall()
-
-    def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
-        rows = self._all(statement, *values)
-        return rows[0] if rows else None
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _wrapped():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
 
 
 class _TakenError(StoreError):
@@ -470,31 +440,3 @@ def _stored(row: tuple[Any, ...]) -> StoredGrant:
 
 def _first(grants: tuple[StoredGrant, ...]) -> StoredGrant | None:
     return grants[0] if grants else None
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    """Create the tables in an empty database, or check the version of one that is not."""
-    with _wrapped():
-        connection.execute("BEGIN IMMEDIATE")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            for statement in _SCHEMA.split(";\n"):
-                if statement.strip():
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
-    if version not in (0, VERSION):
-        connection.close()
-        raise StoreError("schema-unknown", f"the database has schema {version}, this program knows {VERSION}")
-
-
-@contextlib.contextmanager
-def _wrapped() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError("database-unusable", str(error)) from error

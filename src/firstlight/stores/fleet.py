@@ -11,22 +11,22 @@ One object serves many threads; any number of processes may use one file. Every 
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from firstlight.errors import StoreError
 from firstlight.sealing.receipt import Receipt, Step
+from firstlight.stores.database import Database, Schema, Store
 
 VERSION = 1
 WATCHED = 1_024
 """The most locators in one watch."""
 LARGEST = 2**63 - 1
-_SCHEMA = """
+BUSY_SECONDS = 20.0
+"""How long to wait for another process: one that deploys a great many devices writes for long."""
+_SCRIPT = """
 CREATE TABLE device (
     id INTEGER PRIMARY KEY, batch BLOB NOT NULL, idx INTEGER NOT NULL, origin INTEGER NOT NULL, key BLOB NOT NULL,
     UNIQUE (batch, idx, origin)
@@ -115,38 +115,15 @@ class GrantRow:
     time: int
 
 
-class FleetStore:
+class FleetStore(Store):
     """The store of one owner."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Use a connection in autocommit mode that this object has to itself; use :meth:`open`."""
-        self._connection = connection
-        self._lock = threading.Lock()
+    SCHEMA = Schema("a fleet", _SCRIPT, VERSION)
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open or create the database at ``path``, 0600; ``schema-unknown`` if another version made it."""
-        with _wrapped():
-            path.touch(mode=0o600)
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=20)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            _create(connection)
-        return cls(connection)
-
-    @classmethod
-    def in_memory(cls) -> Self:
-        """Return a store that lives as long as the object."""
-        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA foreign_keys = ON")
-        _create(connection)
-        return cls(connection)
-
-    def close(self) -> None:
-        """Close the database."""
-        with self._lock, _wrapped():
-            self._connection.close()
+        return cls(Database.open(path, cls.SCHEMA, busy_seconds=BUSY_SECONDS))
 
     # --- deploying ------------------------------------------------------------------------------
 
@@ -155,7 +132,7 @@ class FleetStore:
 
         A device and its locators are kept once, however often they are deployed.
         """
-        with self._transaction() as run:
+        with self._database.transaction() as run:
             run.execute("INSERT OR IGNORE INTO tenure VALUES (?, ?, ?)", (batch, tenure, origin))
             added = 0
             watches: dict[str, tuple[int, int]] = {}
@@ -175,15 +152,13 @@ class FleetStore:
 
     def watches(self) -> tuple[Watch, ...]:
         """Return all watches."""
-        with self._lock, _wrapped():
-            rows = self._connection.execute("SELECT id, gateway, cursor FROM watch ORDER BY id").fetchall()
+        rows = self._database.rows("SELECT id, gateway, cursor FROM watch ORDER BY id")
         return tuple(Watch(one, gateway, cursor) for one, gateway, cursor in rows)
 
     def locators(self, watch: int) -> tuple[bytes, ...]:
         """Return the locators of a watch, which never change."""
-        with self._lock, _wrapped():
-            query = "SELECT locator FROM locator WHERE watch = ? ORDER BY locator"
-            return tuple(row[0] for row in self._connection.execute(query, (watch,)))
+        query = "SELECT locator FROM locator WHERE watch = ? ORDER BY locator"
+        return tuple(row[0] for row in self._database.rows(query, watch))
 
     def known(self, locator: bytes) -> tuple[Known, ...]:
         """Return the devices whose receipts lie under ``locator``: one, or one for each tenure that held it."""
@@ -191,16 +166,15 @@ class FleetStore:
             "SELECT device.id, watch, batch, idx, origin, key FROM locator JOIN device ON device.id = locator.device"
             " WHERE locator = ? ORDER BY origin DESC"
         )
-        with self._lock, _wrapped():
-            rows = self._connection.execute(query, (locator,)).fetchall()
+        with self._database.reading():
             return tuple(
                 Known(one, watch, batch, index, origin, key, self._tenures(batch, origin))
-                for one, watch, batch, index, origin, key in rows
+                for one, watch, batch, index, origin, key in self._database.rows(query, locator)
             )
 
     def _tenures(self, batch: bytes, origin: int) -> frozenset[int]:
         query = "SELECT number FROM tenure WHERE batch = ? AND origin = ?"
-        return frozenset(row[0] for row in self._connection.execute(query, (batch, origin)))
+        return frozenset(row[0] for row in self._database.rows(query, batch, origin))
 
     def collect(self, watch: int, collected: Collected) -> int:
         """Keep what an answer brought and move the watch's cursor; return how many receipts are new.
@@ -208,7 +182,7 @@ class FleetStore:
         One with a counter that its device has used already is counted as ``receipt-replayed``, one with a counter or
         revision that SQLite cannot hold as ``receipt-out-of-range``.
         """
-        with self._transaction() as run:
+        with self._database.transaction() as run:
             added, codes = 0, list(collected.rejected)
             for device, receipt in collected.receipts:
                 if max(receipt.counter, receipt.revision) > LARGEST:
@@ -230,8 +204,8 @@ class FleetStore:
 
     def figures(self) -> Figures:
         """Return how the fleet stands."""
-        with self._lock, _wrapped():
-            run = self._connection.execute
+        with self._database.reading() as connection:
+            run = connection.execute
             devices = run("SELECT count(*) FROM (SELECT DISTINCT batch, idx FROM device)").fetchone()[0]
             steps = dict(run("SELECT step, count(DISTINCT device) FROM receipt GROUP BY step").fetchall())
             receipts = run("SELECT count(*) FROM receipt").fetchone()[0]
@@ -244,24 +218,10 @@ class FleetStore:
             "SELECT batch, idx, counter, step, tenure, revision, party, grant_id, time"
             " FROM receipt JOIN device ON device.id = receipt.device ORDER BY batch, idx, counter"
         )
-        with self._lock, _wrapped():
-            rows = self._connection.execute(query).fetchall()
         return tuple(
             GrantRow(batch, index, counter, Step(step), tenure, revision, party, grant, time)
-            for batch, index, counter, step, tenure, revision, party, grant, time in rows
+            for batch, index, counter, step, tenure, revision, party, grant, time in self._database.rows(query)
         )
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _wrapped():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
 
 
 def _watch(
@@ -275,26 +235,3 @@ def _watch(
         current = made, 0
     run.execute("INSERT INTO locator VALUES (?, ?, ?)", (entry[0], current[0], entry[1]))
     return current[0], current[1] + 1
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-    finally:
-        connection.execute("COMMIT")
-    if version not in {0, VERSION}:
-        connection.close()
-        raise StoreError("schema-unknown", f"a fleet of version {version}, not {VERSION}")
-
-
-@contextlib.contextmanager
-def _wrapped() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError("database-unusable", str(error)) from error

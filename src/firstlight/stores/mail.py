@@ -11,11 +11,9 @@ Every method raises :class:`StoreError` (``database-unusable``).
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,9 +21,10 @@ from typing import Self
 from firstlight.errors import StoreError
 from firstlight.sealing import receipt
 from firstlight.sealing.deposit import DepositList
+from firstlight.stores.database import Database, Schema, Store
 
 VERSION = 1
-_SCHEMA = """
+_SCRIPT = """
 CREATE TABLE envelope (
     id INTEGER PRIMARY KEY AUTOINCREMENT, locator BLOB NOT NULL, batch BLOB NOT NULL, tenure INTEGER NOT NULL,
     revision INTEGER NOT NULL, sealed BLOB NOT NULL, UNIQUE (locator, batch, tenure, revision)
@@ -68,37 +67,25 @@ class StoredMail:
     sealed: bytes
 
 
-class MailStore:
+class MailStore(Store):
     """The store of one gateway."""
 
-    def __init__(self, connection: sqlite3.Connection, limits: Limits) -> None:
-        """Use a connection in autocommit mode that this object has to itself; use :meth:`open`."""
-        self._connection = connection
+    SCHEMA = Schema("mail", _SCRIPT, VERSION)
+
+    def __init__(self, database: Database, limits: Limits) -> None:
+        """Use a database that this object has to itself; use :meth:`open`."""
+        super().__init__(database)
         self._limits = limits
-        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, path: Path, limits: Limits | None = None) -> Self:
         """Open or create the database at ``path``; ``schema-unknown`` if another version made it."""
-        with _wrapped():
-            path.touch(mode=0o600)
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            _create(connection)
-        return cls(connection, limits or Limits())
+        return cls(Database.open(path, cls.SCHEMA), limits or Limits())
 
     @classmethod
     def in_memory(cls, limits: Limits | None = None) -> Self:
         """Return a store that lives as long as the object."""
-        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        _create(connection)
-        return cls(connection, limits or Limits())
-
-    def close(self) -> None:
-        """Close the database."""
-        with self._lock, _wrapped():
-            self._connection.close()
+        return cls(Database.in_memory(cls.SCHEMA), limits or Limits())
 
     # --- envelopes ------------------------------------------------------------------------------
 
@@ -113,7 +100,7 @@ class MailStore:
             raise StoreError("revision-not-current", f"revision {listed.revision}, live is {live_revision}")
         slot = (listed.batch, listed.tenure, listed.revision)
         rows = [(entry.locator, *slot, entry.envelope) for entry in listed.entries]
-        with self._transaction() as run:
+        with self._database.transaction() as run:
             _clear(run, listed.batch, listed.tenure, live_revision)
             before = run.execute(f"SELECT count FROM held WHERE {_SLOT}", slot).fetchone()  # noqa: S608
             held = before[0] if before else 0
@@ -137,12 +124,12 @@ class MailStore:
 
     def clear(self, batch: bytes, tenure: int, live_revision: int) -> None:
         """Clear a tenure's slots of revisions before ``live_revision``."""
-        with self._transaction() as run:
+        with self._database.transaction() as run:
             _clear(run, batch, tenure, live_revision)
 
     def drop(self, batch: bytes, tenure: int) -> None:
         """Clear all slots of a tenure that has ended."""
-        with self._transaction() as run:
+        with self._database.transaction() as run:
             _clear(run, batch, tenure, _MAX_REVISION)
 
     def envelopes(self, locator: bytes, *, after: int = 0, limit: int = 16) -> tuple[StoredMail, ...]:
@@ -160,7 +147,7 @@ class MailStore:
         if len(sealed) != receipt.SEALED_SIZE or len(locator) != 16:
             raise StoreError("wrong-size", f"a receipt has {receipt.SEALED_SIZE} bytes, its locator 16")
         row = (locator, hashlib.sha256(sealed).digest(), sealed, now)
-        with self._transaction() as run:
+        with self._database.transaction() as run:
             added = run.execute(
                 "INSERT OR IGNORE INTO receipt (locator, digest, sealed, received_at) VALUES (?, ?, ?, ?)", row
             ).rowcount
@@ -185,7 +172,7 @@ class MailStore:
 
     def expire_receipts(self, before: int) -> int:
         """Delete receipts that came before that time (Unix seconds); return how many."""
-        with self._transaction() as run:
+        with self._database.transaction() as run:
             removed = run.execute("DELETE FROM receipt WHERE received_at < ?", (before,)).rowcount
             _count_receipts(run, -removed)
         return removed
@@ -197,7 +184,7 @@ class MailStore:
         if len(body) > self._limits.blob_size:
             raise StoreError("too-large", f"{len(body)} bytes, at most {self._limits.blob_size}")
         digest = hashlib.sha256(body).digest()
-        with self._transaction() as run:
+        with self._database.transaction() as run:
             run.execute("INSERT OR IGNORE INTO blob VALUES (?, ?)", (digest, body))
             if run.execute("SELECT count(*) FROM blob").fetchone()[0] > self._limits.blobs:
                 raise StoreError("store-full", "the gateway holds as many bodies as it may")
@@ -205,40 +192,18 @@ class MailStore:
 
     def blob(self, digest: bytes) -> bytes | None:
         """Return the body with that SHA-256, or None."""
-        with self._lock, _wrapped():
-            row = self._connection.execute("SELECT body FROM blob WHERE digest = ?", (digest,)).fetchone()
+        row = self._database.row("SELECT body FROM blob WHERE digest = ?", digest)
         return row[0] if row else None
 
     # --- within ---------------------------------------------------------------------------------
 
     def _mail(self, query: str, arguments: tuple[bytes | int, ...]) -> tuple[StoredMail, ...]:
-        with self._lock, _wrapped():
-            return tuple(StoredMail(*row) for row in self._connection.execute(query, arguments).fetchall())
+        return tuple(StoredMail(*row) for row in self._database.rows(query, *arguments))
 
     @staticmethod
     def _all_held(run: sqlite3.Connection) -> int:
         total: int = run.execute("SELECT coalesce(sum(count), 0) FROM held").fetchone()[0]
         return total
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _wrapped():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found == 0:
-        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-    elif found != VERSION:
-        connection.close()
-        raise StoreError("schema-unknown", f"mail of version {found}, not {VERSION}")
 
 
 def _clear(run: sqlite3.Connection, batch: bytes, tenure: int, below: int) -> None:
@@ -250,11 +215,3 @@ def _count_receipts(run: sqlite3.Connection, change: int) -> int:
     row = run.execute("UPDATE total SET count = count + ? WHERE kind = 'receipt' RETURNING count", (change,)).fetchone()
     total: int = row[0]
     return total
-
-
-@contextlib.contextmanager
-def _wrapped() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError("database-unusable", str(error)) from error

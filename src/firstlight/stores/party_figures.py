@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firstlight.errors import StoreError
+from firstlight.stores.database import wrapped
 from firstlight.stores.exchanges import GrantState
 
 _GRANTED = "granted"
@@ -111,8 +111,6 @@ def heard(path: Path) -> frozenset[bytes]:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as opened:
-            yield opened
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError("database-unusable", str(error)) from error
+    place = f"{path.absolute().as_uri()}?mode=ro"
+    with wrapped(), contextlib.closing(sqlite3.connect(place, uri=True, timeout=5)) as opened:
+        yield opened

@@ -6,22 +6,18 @@ there. Any number of processes may share the file, one object serves many thread
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from firstlight.errors import StoreError
 from firstlight.onboarding.ports import Anchor
 from firstlight.plan.order import Order
+from firstlight.stores.database import Schema, Store
 
 MAX_PENDING = 10_000
 """How many orders may wait for approval: whoever holds any tenure's key may place some."""
 
-_SCHEMA = """
+_SCRIPT = """
 CREATE TABLE IF NOT EXISTS pending_order (
     number BLOB PRIMARY KEY, body BLOB NOT NULL, document BLOB NOT NULL, leaves BLOB NOT NULL, size INTEGER NOT NULL,
     received_at INTEGER NOT NULL
@@ -39,30 +35,10 @@ class PendingOrder:
     received_at: int
 
 
-class PendingOrders:
+class PendingOrders(Store):
     """The store. Raises :class:`StoreError` (``database-unusable``) everywhere."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Use a connection in autocommit mode that this object has to itself."""
-        self._connection = connection
-        self._lock = threading.Lock()
-        with _wrapped():
-            connection.execute(_SCHEMA)
-
-    @classmethod
-    def open(cls, path: Path) -> PendingOrders:
-        """Open or create the table in the database at ``path``."""
-        with _wrapped():
-            path.touch(mode=0o600)
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-        return cls(connection)
-
-    def close(self) -> None:
-        """Close the database."""
-        with self._lock:
-            self._connection.close()
+    SCHEMA = Schema("pending orders", _SCRIPT)
 
     def add(self, pending: PendingOrder) -> None:
         """Keep an order; the same one again changes nothing.
@@ -70,14 +46,14 @@ class PendingOrders:
         Raises :class:`StoreError`: ``order-differs`` (another one has its number), ``too-many-orders``.
         """
         order, anchor = pending.order, pending.anchor
-        with self._lock, _wrapped():
-            known = self._get(order.number)
+        with self._database.reading() as connection:
+            known = self.get(order.number)
             if known is not None:
                 if known.order != order:
                     raise StoreError("order-differs", "another order has this number")
                 return
             row = (order.number, order.encode(), pending.document, anchor.leaves, anchor.size, pending.received_at)
-            added = self._connection.execute(
+            added = connection.execute(
                 "INSERT INTO pending_order SELECT ?, ?, ?, ?, ?, ? WHERE (SELECT count(*) FROM pending_order) < ?",
                 (*row, MAX_PENDING),
             )
@@ -86,23 +62,17 @@ class PendingOrders:
 
     def get(self, number: bytes) -> PendingOrder | None:
         """Return the order of that number."""
-        with self._lock, _wrapped():
-            return self._get(number)
+        row = self._database.row(f"{_SELECT} WHERE number = ?", number)
+        return None if row is None else _pending(row)
 
     def all(self) -> tuple[PendingOrder, ...]:
         """Return all that wait, the oldest first."""
-        with self._lock, _wrapped():
-            rows = self._connection.execute(f"{_SELECT} ORDER BY received_at, number").fetchall()
-        return tuple(_pending(row) for row in rows)
+        return tuple(_pending(row) for row in self._database.rows(f"{_SELECT} ORDER BY received_at, number"))
 
     def remove(self, number: bytes) -> None:
         """Forget an order, if it is there."""
-        with self._lock, _wrapped():
-            self._connection.execute("DELETE FROM pending_order WHERE number = ?", (number,))
-
-    def _get(self, number: bytes) -> PendingOrder | None:
-        row = self._connection.execute(f"{_SELECT} WHERE number = ?", (number,)).fetchone()
-        return None if row is None else _pending(row)
+        with self._database.reading() as connection:
+            connection.execute("DELETE FROM pending_order WHERE number = ?", (number,))
 
 
 _SELECT = "SELECT body, document, leaves, size, received_at FROM pending_order"
@@ -111,11 +81,3 @@ _SELECT = "SELECT body, document, leaves, size, received_at FROM pending_order"
 def _pending(row: tuple[Any, ...]) -> PendingOrder:
     body, document, leaves, size, received_at = row
     return PendingOrder(Order.decode(body), document, Anchor(leaves, size), received_at)
-
-
-@contextlib.contextmanager
-def _wrapped() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError("database-unusable", str(error)) from error

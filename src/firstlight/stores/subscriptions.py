@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from firstlight.errors import AccessError, StoreError
 from firstlight.sim import aka
 from firstlight.sim.subscription import Credentials, Subscription, SubscriptionStatus
+from firstlight.stores.database import Database, Schema, Store, prepare
 
 Watcher = Callable[[tuple[str, ...]], None]
 """Told the IMSIs of subscriptions that just stopped being usable, by any thread, after the commit."""
 
-_SCHEMA = """
+_SCRIPT = """
 CREATE TABLE IF NOT EXISTS subscription (
     imsi TEXT PRIMARY KEY, k BLOB NOT NULL, opc BLOB NOT NULL, sqn INTEGER NOT NULL, status INTEGER NOT NULL,
     slot BLOB NOT NULL, grant_id BLOB NOT NULL UNIQUE, confirmed_at INTEGER
@@ -33,6 +32,7 @@ CREATE TABLE IF NOT EXISTS session (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS session_open ON session (imsi) WHERE closed_at IS NULL;
 """
+_SCHEMA = Schema("subscriptions", _SCRIPT)
 _COLUMNS = "imsi, k, opc, sqn, status, slot, grant_id"
 _USABLE = (SubscriptionStatus.PENDING, SubscriptionStatus.ACTIVE)
 
@@ -59,8 +59,8 @@ class SessionRecord:
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Create the tables where they are missing."""
-    connection.executescript(_SCHEMA)
+    """Create the tables where they are missing; :class:`StoreError` (``database-unusable``)."""
+    prepare(connection, _SCHEMA)
 
 
 def insert(connection: sqlite3.Connection, subscription: Subscription) -> tuple[str, ...]:
@@ -78,32 +78,16 @@ def insert(connection: sqlite3.Connection, subscription: Subscription) -> tuple[
     return replaced
 
 
-class Subscriptions:
+class Subscriptions(Store):
     """The store. IMSIs are text, grants and slots 16 bytes, times Unix seconds."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        """Use a connection in autocommit mode that this object may have to itself."""
-        self._connection = connection
-        self._lock = threading.RLock()
-        self._depth = 0
+    SCHEMA = _SCHEMA
+
+    def __init__(self, database: Database) -> None:
+        """Use a database that this object may have to itself."""
+        super().__init__(database)
         self._ended: list[str] = []
         self._watchers: list[Watcher] = []
-
-    @classmethod
-    def open(cls, path: Path) -> Subscriptions:
-        """Open or create the database at ``path``; :class:`StoreError` (``database-unusable``)."""
-        with _wrapped():
-            path.touch(mode=0o600)
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            create(connection)
-        return cls(connection)
-
-    def close(self) -> None:
-        """Close the database."""
-        with self._lock:
-            self._connection.close()
 
     def watch(self, watcher: Watcher) -> None:
         """Tell ``watcher`` from now on which subscriptions stop being usable."""
@@ -115,33 +99,20 @@ class Subscriptions:
 
         Raises :class:`StoreError` (``database-unusable``).
         """
-        with self._lock:
-            outermost, known, name = self._depth == 0, len(self._ended), f"s{self._depth}"
-            with _wrapped():
-                self._connection.execute("BEGIN IMMEDIATE" if outermost else f"SAVEPOINT {name}")
-                self._depth += 1
-                try:
-                    yield self._connection
-                    self._connection.execute("COMMIT" if outermost else f"RELEASE {name}")
-                except BaseException:
-                    del self._ended[known:]
-                    self._undo(None if outermost else name)
-                    raise
-                finally:
-                    self._depth -= 1
+        with self._database.lock:
+            outermost, known = not self._database.connection.in_transaction, len(self._ended)
+            try:
+                with self._database.transaction() as connection:
+                    yield connection
+            except BaseException:
+                del self._ended[known:]
+                raise
             ended = tuple(self._ended) if outermost else ()
             if outermost:
                 self._ended.clear()
         if ended:
             for watcher in self._watchers:
                 watcher(ended)
-
-    def _undo(self, savepoint: str | None) -> None:
-        if savepoint is not None:
-            self._connection.execute(f"ROLLBACK TO {savepoint}")
-            self._connection.execute(f"RELEASE {savepoint}")
-        elif self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
 
     # --- subscriptions ----------------------------------------------------------------------------
 
@@ -160,8 +131,8 @@ class Subscriptions:
 
     def confirmed_at(self, grant: bytes) -> int | None:
         """Return when a grant was first used successfully; None if never."""
-        rows = self._query("SELECT confirmed_at FROM subscription WHERE grant_id = ?", (grant,))
-        return rows[0][0] if rows else None
+        row = self._database.row("SELECT confirmed_at FROM subscription WHERE grant_id = ?", grant)
+        return None if row is None else row[0]
 
     def allocate(self, imsi: str) -> Subscription:
         """Use up the next SQN and return the subscription with it.
@@ -230,23 +201,23 @@ class Subscriptions:
 
     def counts(self) -> dict[SubscriptionStatus, int]:
         """Return how many subscriptions stand where."""
-        rows = self._query("SELECT status, count(*) FROM subscription GROUP BY status", ())
+        rows = self._database.rows("SELECT status, count(*) FROM subscription GROUP BY status")
         return dict.fromkeys(SubscriptionStatus, 0) | {SubscriptionStatus(status): count for status, count in rows}
 
     def confirmed(self) -> int:
         """Return how many slots have had a subscription that was used successfully."""
-        rows = self._query("SELECT count(DISTINCT slot) FROM subscription WHERE confirmed_at IS NOT NULL", ())
+        rows = self._database.rows("SELECT count(DISTINCT slot) FROM subscription WHERE confirmed_at IS NOT NULL")
         return int(rows[0][0])
 
     def unusable(self, imsis: Iterable[str]) -> set[str]:
         """Return those of ``imsis`` that may not be attached now."""
-        rows = self._query("SELECT imsi FROM subscription WHERE status IN (?, ?)", tuple(map(int, _USABLE)))
+        rows = self._database.rows("SELECT imsi FROM subscription WHERE status IN (?, ?)", *map(int, _USABLE))
         return set(imsis) - {imsi for (imsi,) in rows}
 
     def version(self) -> tuple[int, int]:
         """Return a pair that changes whenever anybody, in this process or another, changes the database."""
-        with self._lock:
-            return int(self._query("PRAGMA data_version", ())[0][0]), self._connection.total_changes
+        with self._database.reading() as connection:
+            return int(connection.execute("PRAGMA data_version").fetchone()[0]), connection.total_changes
 
     # --- sessions ---------------------------------------------------------------------------------
 
@@ -266,17 +237,13 @@ class Subscriptions:
     def sessions(self, imsi: str) -> list[SessionRecord]:
         """Return the sessions of an IMSI, the oldest first."""
         query = "SELECT id, imsi, opened_at, closed_at, sent, received FROM session WHERE imsi = ? ORDER BY opened_at"
-        return [SessionRecord(*row) for row in self._query(query, (imsi,))]
+        return [SessionRecord(*row) for row in self._database.rows(query, imsi)]
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _query(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        with self._lock, _wrapped():
-            return self._connection.execute(query, arguments).fetchall()
-
     def _one(self, where: str, argument: object) -> Subscription | None:
-        rows = self._query(f"SELECT {_COLUMNS} FROM subscription WHERE {where}", (argument,))  # noqa: S608
-        return _subscription(rows[0]) if rows else None
+        row = self._database.row(f"SELECT {_COLUMNS} FROM subscription WHERE {where}", argument)  # noqa: S608
+        return None if row is None else _subscription(row)
 
     def _usable(self, imsi: str) -> Subscription:
         found = self.get(imsi)
@@ -289,7 +256,7 @@ class Subscriptions:
         return found
 
     def _end(self, where: str, arguments: tuple[object, ...]) -> tuple[str, ...]:
-        ended = _kill(self._connection, where, arguments)
+        ended = _kill(self._database.connection, where, arguments)
         self._ended += ended
         return ended
 
@@ -310,11 +277,3 @@ def _set_status(
 def _subscription(row: tuple[Any, ...]) -> Subscription:
     imsi, k, opc, sqn, status, slot, grant = row
     return Subscription(Credentials(imsi, k, opc), sqn, SubscriptionStatus(status), slot, grant)
-
-
-@contextlib.contextmanager
-def _wrapped() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError("database-unusable", str(error)) from error
