@@ -146,6 +146,12 @@ class PartySettings(Served):
     exchange_seconds: Annotated[int, Range(1, 120), About("life of a half-open exchange")] = 120
     grant_seconds: Annotated[Span, About("life of a grant")] = 2_592_000
     suites: Annotated[Suites, About("cipher suites of EDHOC that devices may select; they prefer 3 to 2")] = (3, 2)
+    begins_per_second: Annotated[
+        int, Range(1, 1_000_000), About("exchanges that may be begun a second, in each process that answers")
+    ] = 1_000
+    begins_per_source: Annotated[
+        int, Range(1, 1_000_000), About("the same for one address (a gateway is one, for all its devices)")
+    ] = 500
     workers: Annotated[
         int, Range(1, 64), About("processes that answer devices; 1: the one that does everything else as well")
     ] = 1

@@ -39,6 +39,7 @@ from firstlight.errors import (
     TransportError,
 )
 from firstlight.logs import Log
+from firstlight.transports.admission import OverloadError
 from firstlight.transports.body import CBOR, DEFAULT_BODY, JSON, error_body, is_cbor, parse_json
 from firstlight.transports.endpoint import Endpoint, remove_endpoint, write_endpoint
 
@@ -133,14 +134,21 @@ def status_of(error: FirstlightError) -> int:
 
 
 def application(role: str, routes: Sequence[BaseRoute], *, log: Log | None = None) -> Starlette:
-    """Return the web application of ``role``: its routes, ``/healthz``, and errors as {"code", "detail", "hint"}."""
+    """Return the web application of ``role``: its routes, ``/healthz``, and errors as {"code", "detail", "hint"}.
+
+    What is refused because there is too much of it carries Retry-After and is not logged line by line: a flood of
+    requests must not become one of log lines.
+    """
 
     def refuse(request: Request, error: FirstlightError) -> Answer:
         in_cbor = is_cbor(request.headers.get("accept", "")) or is_cbor(request.headers.get("content-type", ""))
         status = status_of(error)
-        if log is not None and status != 404:
+        if log is not None and status != 404 and not isinstance(error, OverloadError):
             log.refusal(error, method=request.method, path=request.url.path, status=status)
-        return raw(error_body(error, cbor=in_cbor), CBOR if in_cbor else JSON, status)
+        answer = raw(error_body(error, cbor=in_cbor), CBOR if in_cbor else JSON, status)
+        if isinstance(error, OverloadError):
+            answer.headers["retry-after"] = str(error.retry_after)
+        return answer
 
     async def on_ours(request: Request, error: Exception) -> Answer:
         assert isinstance(error, FirstlightError)

@@ -2,6 +2,10 @@
 
 Exchanges are decided in threads, because a decision asks the ledger and writes to the disk. Whatever the body of an
 answer says, be it an EDHOC error, its status is 200: the exchange is not HTTP's business.
+
+Message 1 costs something before anybody is authenticated: so many a second for each address and for all together
+(429 beyond), and so many at once (503 beyond), both with Retry-After. Message 3 is not in these bounds: whoever has a
+token was let in, and what opens none costs next to nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from firstlight.errors import MalformedError, TransportError
+from firstlight.errors import MalformedError
 from firstlight.logs import Log
 from firstlight.onboarding import wire
 from firstlight.onboarding.party import ANSWERED, GRANTED, Party, Reply
@@ -23,15 +27,18 @@ from firstlight.plan.order import MAX_ORDER
 from firstlight.ports import Clock
 from firstlight.roles.party.orders import OrderDesk
 from firstlight.roles.party.tokens import Keys
+from firstlight.transports.admission import Admission, OverloadError
 from firstlight.transports.body import EDHOC, media_type
 from firstlight.transports.http import CBOR_SEQUENCE, cbor, raw, read_body
 
 THREADS = 12
 MAX_WAITING = 1_024
 """Requests that are being decided or wait for a thread."""
-FIRST_PER_SECOND = 500
-BURST = 2_000
-SECOND = 1_000_000_000
+MAX_BEGINNING = 256
+"""How many of them may be a message 1: the rest is kept for those who have come further."""
+NOTE_NS = 10_000_000_000
+"""How often the log says that requests were refused for being too many."""
+RETRY_SECONDS = 2
 _REQUEST_TYPES = frozenset({wire.MEDIA_TYPE_REQUEST, EDHOC, CBOR_SEQUENCE})
 _T = TypeVar("_T")
 
@@ -39,8 +46,10 @@ _T = TypeVar("_T")
 class Desk:
     """The routes of a party's server."""
 
-    def __init__(self, party: Party, orders: OrderDesk, *, tokens: Keys, clock: Clock, log: Log) -> None:
-        """Answer for ``party``, and take ``orders``."""
+    def __init__(
+        self, party: Party, orders: OrderDesk, *, tokens: Keys, admission: Admission, clock: Clock, log: Log
+    ) -> None:
+        """Answer for ``party`` those whom ``admission`` lets begin, and take ``orders``."""
         self._party = party
         self._orders = orders
         self._tokens = tokens
@@ -48,7 +57,9 @@ class Desk:
         self._log = log
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="exchange")
         self._waiting = 0
-        self._firsts = _Bucket(clock)
+        self._beginning = 0
+        self._admission = admission
+        self._refused, self._noted = 0, 0
 
     def routes(self) -> tuple[BaseRoute, ...]:
         """Return the routes."""
@@ -65,12 +76,32 @@ class Desk:
         if media_type(request.headers.get("content-type", "")) not in _REQUEST_TYPES:
             raise MalformedError("wrong-media-type", f"EDHOC comes as {wire.MEDIA_TYPE_REQUEST}")
         data = await read_body(request, wire.MAX_REQUEST)
-        if data[:1] == b"\xf5" and not self._firsts.take():
-            raise TransportError("rate-limited", "too many exchanges are begun")
         began = self._clock.now()
-        reply = await self._in_thread(lambda: self._decide(data))
+        try:
+            reply = await (self._begin(request, data) if data[:1] == b"\xf5" else self._in_thread(self._decide, data))
+        except OverloadError as error:
+            self._count_refusal(error, began)
+            raise
         self._note(reply, began)
         return raw(reply.data, wire.MEDIA_TYPE)
+
+    async def _begin(self, request: Request, data: bytes) -> Reply:
+        """Answer message 1, for which nobody has been authenticated."""
+        self._admission.admit(request.client.host if request.client is not None else "")
+        if self._beginning >= MAX_BEGINNING:
+            raise OverloadError("busy", "too many exchanges are being begun", retry_after=RETRY_SECONDS)
+        self._beginning += 1
+        try:
+            return await self._in_thread(self._decide, data)
+        finally:
+            self._beginning -= 1
+
+    def _count_refusal(self, error: OverloadError, now: int) -> None:
+        """Note in the log, from time to time, how many requests were refused for being too many."""
+        self._refused += 1
+        if not 0 <= now - self._noted < NOTE_NS:
+            self._log.warning(error.code, count=self._refused)
+            self._refused, self._noted = 0, now
 
     def _decide(self, data: bytes) -> Reply:
         return self._party.handle(data, ring=self._tokens.ring(), now_ns=self._clock.now())
@@ -82,33 +113,15 @@ class Desk:
 
     async def _order(self, request: Request) -> Response:
         document = await read_body(request, MAX_ORDER)
-        placed = await self._in_thread(lambda: self._orders.place(document))
+        placed = await self._in_thread(self._orders.place, document)
         self._log.info(f"order-{placed.state}", batch=placed.order.batch, count=placed.order.devices)
         return cbor({"order": placed.order.number, "state": placed.state})
 
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+    async def _in_thread(self, work: Callable[[bytes], _T], data: bytes) -> _T:
         if self._waiting >= MAX_WAITING:
-            raise TransportError("busy", "too many requests at once")
+            raise OverloadError("busy", "too many requests at once", retry_after=RETRY_SECONDS)
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, data)
         finally:
             self._waiting -= 1
-
-
-class _Bucket:
-    """A token bucket for beginnings, which cost the party something before anybody is authenticated."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._level = float(BURST)
-        self._at = clock.now()
-
-    def take(self) -> bool:
-        now = self._clock.now()
-        self._level = min(BURST, self._level + max(0, now - self._at) * FIRST_PER_SECOND / SECOND)
-        self._at = now
-        if self._level < 1:
-            return False
-        self._level -= 1
-        return True

@@ -41,11 +41,14 @@ from firstlight.roles.registration import GENESIS, PartyKeys
 from firstlight.settings import MnoSettings, PartySettings, SpSettings, load, write_initial
 from firstlight.stores.exchanges import ExchangeStore
 from firstlight.stores.pending_orders import PendingOrders
+from firstlight.transports.admission import Admission, Rate
 from firstlight.transports.body import parse_json
 from firstlight.transports.client import Limits, SyncClient
 from firstlight.transports.endpoint import read_endpoint
 
 PORTS = "ports"
+BURST_SECONDS = 4
+"""For how many seconds' worth of exchanges may be begun at once after a silence: a fleet wakes together."""
 NODE_LIMITS = Limits(seconds=5.0, connect_seconds=2.0)
 KINDS: Mapping[type[PartySettings], tuple[Role, PartyKind]] = {
     MnoSettings: (Role.MNO, PartyKind.NETWORK),
@@ -193,11 +196,20 @@ class Room(contextlib.ExitStack):
             exchanges=self.exchanges,
             clock=place.clock,
         )
-        return Desk(party, orders, tokens=tokens or self.tokens(), clock=place.clock, log=self.log)
+        admission = Admission(
+            place.clock,
+            source=_rate(settings.begins_per_source),
+            total=_rate(settings.begins_per_second),
+        )
+        return Desk(party, orders, tokens=tokens or self.tokens(), admission=admission, clock=place.clock, log=self.log)
 
     def leases(self) -> Leases:
         """Return what ends grants in time."""
         return Leases(self.exchanges, self.view, clock=self.place.clock, log=self.log)
+
+
+def _rate(per_second: int) -> Rate:
+    return Rate(per_second, BURST_SECONDS * per_second)
 
 
 # --- ports that outlive the process -------------------------------------------------------------
