@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from firstlight.cli import party
 from firstlight.cli.party import Directory, Gateway, GenesisFile, Node
-from firstlight.roles.party.status import MnoStatus, mno_status
+from firstlight.roles.party.status import mno_status
 from firstlight.settings import MnoSettings
-from firstlight.stores.exchanges import ExchangeStore
 
 app = typer.Typer(no_args_is_help=True)
-
-
-class Mno:
-    """The operator behind the shared commands."""
-
-    kind = MnoSettings
-
-    def exchanges(self, database: Path) -> ExchangeStore:
-        """Open its exchanges."""
-        from firstlight.roles.party.mno import open_exchanges
-
-        return open_exchanges(database)
-
-    async def serve(
-        self, directory: Path, *, ready: Callable[[str], None], quiet: bool, workers: int | None = None
-    ) -> None:
-        """Run it."""
-        from firstlight.roles.party.mno import serve
-
-        await serve(directory, ready=ready, quiet=quiet, workers=workers)
-
-    def status(self, directory: Path) -> MnoStatus:
-        """Return where it stands."""
-        return mno_status(directory)
 
 
 @app.command()
@@ -59,4 +32,10 @@ def init(
     party.made(directory, make(settings, directory, genesis).keys.party)
 
 
-party.add_commands(app, Mno())
+def _server() -> party.Server:
+    from firstlight.roles.party import mno
+
+    return mno
+
+
+party.add_commands(app, party.Role(MnoSettings, mno_status, _server))

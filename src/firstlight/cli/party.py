@@ -42,27 +42,36 @@ AlarmTenure = Annotated[int, typer.Argument(metavar="TENURE", min=1, help="The o
 SECOND = 1_000_000_000
 
 
-class Role(Protocol):
-    """What differs between the two."""
+class Server(Protocol):
+    """What the module of a role offers."""
 
-    @property
-    def kind(self) -> type[PartySettings]:
-        """The settings."""
-        ...
-
-    def exchanges(self, database: Path) -> ExchangeStore:
+    def open_exchanges(self, database: Path) -> ExchangeStore:
         """Open the role's exchanges."""
         ...
 
     async def serve(
-        self, directory: Path, *, ready: Callable[[str], None], quiet: bool, workers: int | None = None
+        self, state_dir: Path, *, ready: Callable[[str], None], quiet: bool = False, workers: int | None = None
     ) -> None:
         """Run the server."""
         ...
 
-    def status(self, directory: Path) -> MnoStatus | SpStatus:
-        """Return where the role stands."""
-        ...
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Role:
+    """What differs between the two: the settings, where the role stands, and its module, loaded when it is needed."""
+
+    kind: type[PartySettings]
+    status: Callable[[Path], MnoStatus | SpStatus]
+    server: Callable[[], Server]
+
+    def database(self, directory: Path) -> Path:
+        """Return where the role's database is, or raise if DIR is no directory of its."""
+        load(self.kind, directory)
+        return database_of(self.kind, directory)
+
+    def exchanges(self, directory: Path) -> ExchangeStore:
+        """Open what is in that database."""
+        return self.server().open_exchanges(self.database(directory))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,7 +135,7 @@ def _add_serve(app: typer.Typer, role: Role) -> None:
         def ready(url: str) -> None:
             output.emit({"url": url, "pid": os.getpid()}, f"ready: {role.kind.ROLE} at {url}")
 
-        run(lambda: role.serve(directory, ready=ready, quiet=quiet, workers=workers))
+        run(lambda: role.server().serve(directory, ready=ready, quiet=quiet, workers=workers))
 
 
 def _add_orders(app: typer.Typer, role: Role) -> None:
@@ -136,8 +145,8 @@ def _add_orders(app: typer.Typer, role: Role) -> None:
         from firstlight.roles.party.orders import listed
         from firstlight.stores.pending_orders import PendingOrders
 
-        database = _database(role, directory)
-        pending, exchanges = PendingOrders.open(database), role.exchanges(database)
+        database = role.database(directory)
+        pending, exchanges = PendingOrders.open(database), role.server().open_exchanges(database)
         columns = ("order", "state", "batch", "tenure", "devices", "used", "until")
         rows = [
             {
@@ -160,8 +169,8 @@ def _add_orders(app: typer.Typer, role: Role) -> None:
         from firstlight.stores.pending_orders import PendingOrders
 
         number = identifier_of(order, "order")
-        database = _database(role, directory)
-        approved = let_count(number, PendingOrders.open(database), role.exchanges(database))
+        database = role.database(directory)
+        approved = let_count(number, PendingOrders.open(database), role.server().open_exchanges(database))
         output.emit(
             {"order": number, "state": approved.state, "devices": approved.order.devices},
             f"Order {number.hex()} counts: {approved.order.devices} devices until {_day(approved.order.until)}.",
@@ -172,7 +181,7 @@ def _add_status(app: typer.Typer, role: Role) -> None:
     @app.command()
     def status(directory: Directory, grants: Grants = False) -> None:
         """Say how many devices came how far, by this party's own records. The server may run or not."""
-        _database(role, directory)
+        role.database(directory)
         found = role.status(directory)
         shown: dict[str, object] = {
             field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name != "heard"
@@ -192,7 +201,7 @@ def _add_alarms(app: typer.Typer, role: Role) -> None:
 
         Such a device gets no new grants; those that it has go on.
         """
-        exchanges = role.exchanges(_database(role, directory))
+        exchanges = role.exchanges(directory)
         rows = [
             {"batch": one.batch, "index": one.index, "tenure": one.origin, "raised": _day(one.raised_ns // SECOND)}
             for one in exchanges.alarms()
@@ -203,18 +212,12 @@ def _add_alarms(app: typer.Typer, role: Role) -> None:
     def clear_alarm(directory: Directory, batch: AlarmBatch, index: AlarmIndex, tenure: AlarmTenure) -> None:
         """Clear a clone alarm, when the owner has said that the device is the only one and may start anew."""
         named = identifier_of(batch, "batch")
-        exchanges = role.exchanges(_database(role, directory))
+        exchanges = role.exchanges(directory)
         exchanges.clear_alarm(named, index, tenure, SystemClock().now())
         output.emit(
             {"batch": named, "index": index, "tenure": tenure, "state": "cleared"},
             f"Cleared: device {index} of batch {named.hex()} may be granted again.",
         )
-
-
-def _database(role: Role, directory: Path) -> Path:
-    """Return where the role's database is, or raise if DIR is no directory of its."""
-    load(role.kind, directory)
-    return database_of(role.kind, directory)
 
 
 def _day(seconds: int) -> str:

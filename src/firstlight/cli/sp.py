@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from firstlight.cli import party
 from firstlight.cli.party import Directory, Gateway, GenesisFile, Node
-from firstlight.roles.party.status import SpStatus, sp_status
+from firstlight.roles.party.status import sp_status
 from firstlight.settings import SpSettings
-from firstlight.stores.exchanges import ExchangeStore
 
 app = typer.Typer(no_args_is_help=True)
-
-
-class Sp:
-    """The provider behind the shared commands."""
-
-    kind = SpSettings
-
-    def exchanges(self, database: Path) -> ExchangeStore:
-        """Open its exchanges."""
-        from firstlight.roles.party.sp import open_exchanges
-
-        return open_exchanges(database)
-
-    async def serve(
-        self, directory: Path, *, ready: Callable[[str], None], quiet: bool, workers: int | None = None
-    ) -> None:
-        """Run it."""
-        from firstlight.roles.party.sp import serve
-
-        await serve(directory, ready=ready, quiet=quiet, workers=workers)
-
-    def status(self, directory: Path) -> SpStatus:
-        """Return where it stands."""
-        return sp_status(directory)
 
 
 @app.command()
@@ -60,4 +33,10 @@ def init(
     party.made(directory, make(settings, directory, genesis).keys.party)
 
 
-party.add_commands(app, Sp())
+def _server() -> party.Server:
+    from firstlight.roles.party import sp
+
+    return sp
+
+
+party.add_commands(app, party.Role(SpSettings, sp_status, _server))
