@@ -11,11 +11,10 @@ work shares the next one.
 from __future__ import annotations
 
 import contextlib
-import gc
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import islice
@@ -37,6 +36,7 @@ from firstlight.ledger.state import State, genesis_records
 from firstlight.ledger.transaction import SetEpoch, Transaction, parse
 from firstlight.ports import Clock
 from firstlight.trees import sparse
+from firstlight.trees.collector import collector_paused
 
 MAX_BLOCK_BYTES = 4_194_304
 MAX_BLOCK_TRANSACTIONS = 1_000
@@ -47,6 +47,7 @@ HEADS_SECONDS = 120
 MAX_HEADS = 4_096
 SECOND = 1_000_000_000
 _LARGE = 16_384
+"""Bytes of transactions in a block for which the garbage collector is paused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +274,7 @@ class EmbeddedEngine:
     def _settle(self, batch: Sequence[_Pending]) -> list[_Pending]:
         """Make a block of the batch, answer those who wait, and return what did not fit."""
         try:
-            with _collector_paused(sum(len(one.data) for one in batch)):
+            with collector_paused(when=sum(len(one.data) for one in batch) >= _LARGE):
                 draft = self._apply(batch)
                 if draft.taken:
                     self._commit(draft)
@@ -393,19 +394,6 @@ def _successors(maker: BlockMaker, first: _Closed, state: State) -> list[_Closed
         closed.append(_Closed(block, state))
         state = begin_block(state, block.header.height)
     return closed
-
-
-@contextlib.contextmanager
-def _collector_paused(size: int) -> Iterator[None]:
-    """Keep the garbage collector from walking all that lives while a block of ``size`` bytes makes much more."""
-    if size < _LARGE or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _fail(pending: _Pending, error: FirstlightError) -> None:

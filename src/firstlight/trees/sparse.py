@@ -15,16 +15,15 @@ Nodes are immutable and shared between versions: an old :class:`Tree` stays vali
 
 from __future__ import annotations
 
-import gc
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated
 
 from firstlight.encoding import Bytes32, Count, Gapped, Range, Record
 from firstlight.errors import MalformedError, ProofError
+from firstlight.trees.collector import collector_paused
 
 KEY_SIZE = 32
 MAX_CLAIMS = 64
@@ -33,6 +32,7 @@ EMPTY = sha256(b"\x02").digest()
 
 _DEPTH = 8 * KEY_SIZE
 _GC_BATCH = 512
+"""So many changes are a large batch, for which the garbage collector is paused."""
 
 # A leaf is (hash, key ‖ value), a branch (hash, left, right); an empty subtree is None. Plain tuples of
 # different length are the fastest immutable nodes that the interpreter has.
@@ -99,7 +99,7 @@ class Tree:
             return self
         if any(len(key) != KEY_SIZE for key in items):
             raise MalformedError("bad-key", f"a key is not {KEY_SIZE} bytes")
-        with _collector_paused(len(items)):
+        with collector_paused(when=len(items) >= _GC_BATCH):
             changes = [(key, None if items[key] is None else _leaf(key, items[key])) for key in sorted(items)]
             return Tree(_update(self._node, changes, 0))
 
@@ -138,19 +138,6 @@ class Tree:
             strangers=tuple(stranger for _, stranger in places if stranger is not None),
             siblings=tuple(siblings),
         )
-
-
-@contextmanager
-def _collector_paused(changes: int) -> Iterator[None]:
-    """Keep the garbage collector from walking millions of live nodes while a large batch makes more of them."""
-    if changes < _GC_BATCH or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _leaf(key: bytes, value: bytes | None) -> _Leaf:
