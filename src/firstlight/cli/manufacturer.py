@@ -12,20 +12,13 @@ from firstlight.cli import output
 from firstlight.cli.trade import (
     Batch,
     Directory,
-    Expires,
     Gateways,
     Genesis,
     Node,
-    SaleOut,
-    Select,
-    Tenure,
-    To,
+    add_selling,
     batch_of,
     gateways_of,
     progress,
-    run_sell,
-    run_withdraw,
-    terms_of,
 )
 from firstlight.errors import ConfigError
 from firstlight.files import write_atomic
@@ -174,26 +167,4 @@ def revoke(
     output.emit({"transaction": done.id, "height": done.height}, "Revoked.")
 
 
-@app.command()
-def sell(
-    directory: Directory,
-    *,
-    to: To,
-    out: SaleOut,
-    batch: Batch = None,
-    tenure: Tenure = None,
-    select: Select = "all",
-    expires: Expires = "7d",
-) -> None:
-    """Offer devices to a buyer, in one transaction whatever their number, and seal their manifest to him."""
-    run_sell(_open(directory), (batch, 1), terms_of(select, tenure, expires), (to, out))
-
-
-@app.command()
-def withdraw(
-    directory: Directory,
-    tenure: Annotated[int, typer.Option("--tenure", min=2, help="The number of the offer.")],
-    batch: Batch = None,
-) -> None:
-    """Take back an offer that has not been accepted."""
-    run_withdraw(_open(directory), batch, tenure)
+add_selling(app, _open, lambda _place, _batch, _tenure: 1)

@@ -11,19 +11,14 @@ from firstlight.cli import output
 from firstlight.cli.trade import (
     Batch,
     Directory,
-    Expires,
     Gateways,
     Genesis,
     Node,
-    SaleOut,
     Select,
     Tenure,
-    To,
+    add_selling,
     batch_of,
     progress,
-    run_sell,
-    run_withdraw,
-    terms_of,
 )
 from firstlight.custody.system import SystemClock
 from firstlight.errors import ConfigError
@@ -94,32 +89,7 @@ def accept(
     )
 
 
-@app.command()
-def sell(
-    directory: Directory,
-    *,
-    to: To,
-    out: SaleOut,
-    batch: Batch = None,
-    tenure: Tenure = None,
-    select: Select = "all",
-    expires: Expires = "7d",
-) -> None:
-    """Offer devices to a buyer, in one transaction whatever their number, and seal their manifest to him."""
-    place = _open(directory)
-    origin = origin_of(place, batch_of(batch), tenure)
-    run_sell(place, (batch, origin), terms_of(select, tenure, expires), (to, out))
-
-
-@app.command()
-def withdraw(
-    directory: Directory,
-    *,
-    tenure: Annotated[int, typer.Option("--tenure", min=2, help="The number of the offer.")],
-    batch: Batch = None,
-) -> None:
-    """Take back an offer that has not been accepted."""
-    run_withdraw(_open(directory), batch, tenure)
+add_selling(app, _open, origin_of)
 
 
 @app.command()

@@ -11,7 +11,9 @@ import typer
 
 from firstlight.cli import output
 from firstlight.roles.holdings import find_holding, read_selection
-from firstlight.roles.trade import Terms, read_purchase, sell, withdraw
+from firstlight.roles.trade import Terms, read_purchase
+from firstlight.roles.trade import sell as sell_devices
+from firstlight.roles.trade import withdraw as take_back
 from firstlight.roles.workplace import Workplace, identifier_of, seconds_of
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The state directory.")]
@@ -26,6 +28,9 @@ Select = Annotated[
 To = Annotated[Path, typer.Option("--to", help="The buyer's purchase file.")]
 SaleOut = Annotated[Path, typer.Option("--out", help="Where to write the sale file, for the buyer alone.")]
 Expires = Annotated[str, typer.Option("--expires", help="How long the offer stands, such as 7d or 12h.")]
+Offer = Annotated[int, typer.Option("--tenure", min=2, help="The number of the offer.")]
+Origin = Callable[[Workplace, bytes | None, int | None], int | None]
+"""Says of which tenure the holding is that a batch and a tenure, as they were named, belong to."""
 
 
 def batch_of(text: str | None) -> bytes | None:
@@ -38,11 +43,37 @@ def gateways_of(place: Workplace, named: list[str] | None) -> tuple[str, ...]:
     return tuple(named) if named else place.gateways
 
 
-def run_sell(place: Workplace, holding: tuple[str | None, int | None], terms: Terms, files: tuple[Path, Path]) -> None:
+def add_selling(app: typer.Typer, open_place: Callable[[Path], Workplace], origin_of: Origin) -> None:
+    """Add the commands of whoever sells, to sell and to think better of it."""
+
+    @app.command()
+    def sell(
+        directory: Directory,
+        *,
+        to: To,
+        out: SaleOut,
+        batch: Batch = None,
+        tenure: Tenure = None,
+        select: Select = "all",
+        expires: Expires = "7d",
+    ) -> None:
+        """Offer devices to a buyer, in one transaction whatever their number, and seal their manifest to him."""
+        place = open_place(directory)
+        origin = origin_of(place, batch_of(batch), tenure)
+        _sell(place, (batch, origin), Terms(read_selection(select), tenure, seconds_of(expires)), (to, out))
+
+    @app.command()
+    def withdraw(directory: Directory, *, tenure: Offer, batch: Batch = None) -> None:
+        """Take back an offer that has not been accepted."""
+        done = take_back(open_place(directory), batch_of(batch), tenure)
+        output.emit({"tenure": tenure, "transaction": done.id, "height": done.height}, f"Offer {tenure} is taken back.")
+
+
+def _sell(place: Workplace, holding: tuple[str | None, int | None], terms: Terms, files: tuple[Path, Path]) -> None:
     """Sell and say so; ``holding`` is (batch, tenure of the holding), ``files`` (purchase, sale)."""
     purchase, out = files
     chosen = find_holding(place.directory, batch_of(holding[0]), holding[1])
-    sold = sell(place, chosen, terms, read_purchase(purchase, place.chain), out)
+    sold = sell_devices(place, chosen, terms, read_purchase(purchase, place.chain), out)
     output.emit(
         {
             "batch": sold.batch,
@@ -55,17 +86,6 @@ def run_sell(place: Workplace, holding: tuple[str | None, int | None], terms: Te
         },
         f"Offered {sold.devices} devices as tenure {sold.tenure}; give {out} to the buyer.",
     )
-
-
-def terms_of(select: str, tenure: int | None, expires: str) -> Terms:
-    """Return the terms of a sale as they were written."""
-    return Terms(read_selection(select), tenure, seconds_of(expires))
-
-
-def run_withdraw(place: Workplace, batch: str | None, tenure: int) -> None:
-    """Take an offer back and say so."""
-    done = withdraw(place, batch_of(batch), tenure)
-    output.emit({"tenure": tenure, "transaction": done.id, "height": done.height}, f"Offer {tenure} is taken back.")
 
 
 @contextmanager
