@@ -1,4 +1,4 @@
-"""What all tests share: no test is skipped in CI, and `--full` runs what is otherwise sampled."""
+"""What all tests share: nothing is skipped in CI, no vector or peer anywhere; `--full` runs what is else sampled."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -12,6 +12,7 @@ from firstlight.testing.lab import Lab, open_lab
 DEVICES = 128
 """Devices in the world that a worker's tests share."""
 IN_CI = os.environ.get("CI") == "true"
+ALWAYS = ("tests/vectors/", "tests/interop/")
 FULL = os.environ.get("FIRSTLIGHT_FULL") == "1"
 
 settings.register_profile("sampled", deadline=None, max_examples=60, print_blob=True)
@@ -33,17 +34,22 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield from open_lab(root, family, devices=DEVICES)
 
 
+def never_skipped(report: pytest.TestReport | pytest.CollectReport) -> bool:
+    """Whether a skip is a failure: everywhere in CI, and for published vectors and independent peers always."""
+    return IN_CI or report.nodeid.startswith(ALWAYS)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
-        report.outcome, report.longrepr = "failed", f"a skipped test is a failure in CI: {report.longrepr}"
+    if never_skipped(report) and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome, report.longrepr = "failed", f"a skipped test is a failure here: {report.longrepr}"
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
-    if IN_CI and report.skipped:
-        report.outcome, report.longrepr = "failed", f"a skipped module is a failure in CI: {report.longrepr}"
+    if never_skipped(report) and report.skipped:
+        report.outcome, report.longrepr = "failed", f"a skipped module is a failure here: {report.longrepr}"
     return report

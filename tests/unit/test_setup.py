@@ -153,6 +153,7 @@ SKIPPED_MODULE = "import pytest\npytest.importorskip('no_such_module')\ndef test
     [("true", "1 failed, 1 passed, 1 xfailed, 2 errors"), ("", "1 passed, 3 skipped, 1 xfailed")],
 )
 def test_a_skipped_test_is_a_failure_in_ci(tmp_path: Path, ci: str, closing: str) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
     (tmp_path / "test_some.py").write_text(SKIPPED)
     (tmp_path / "test_module.py").write_text(SKIPPED_MODULE)
@@ -167,3 +168,24 @@ def test_a_skipped_test_is_a_failure_in_ci(tmp_path: Path, ci: str, closing: str
     )
     assert closing in done.stdout.splitlines()[-1]
     assert done.returncode == (1 if ci else 0)
+
+
+@pytest.mark.parametrize("place", ["vectors", "interop"])
+def test_a_skipped_vector_or_peer_is_a_failure_everywhere(tmp_path: Path, place: str) -> None:
+    tests = tmp_path / "tests" / place
+    tests.mkdir(parents=True)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tests.parent / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (tests / "test_some.py").write_text(SKIPPED)
+    (tests / "test_module.py").write_text(SKIPPED_MODULE)
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--continue-on-collection-errors"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(tests.parent)],
+        env={**os.environ, "CI": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 failed, 1 passed, 1 xfailed, 2 errors" in done.stdout.splitlines()[-1]
+    assert done.returncode == 1
