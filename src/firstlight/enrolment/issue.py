@@ -147,13 +147,18 @@ def crl_to_pem(crl: bytes) -> bytes:
 def crl_serials(crl: bytes, *, anchor: bytes) -> frozenset[int]:
     """Return the serial numbers that a DER revocation list by ``anchor`` revokes.
 
-    Raises :class:`MalformedError` (``crl-malformed``), :class:`SignatureError` (``crl-untrusted``).
+    Raises :class:`MalformedError` (``crl-malformed``; for the anchor ``certificate-malformed``,
+    ``certificate-wrong-key``), :class:`SignatureError` (``crl-untrusted``).
     """
     parsed, issuer = _load_crl(crl), _load(anchor)
-    key = issuer.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or parsed.issuer != issuer.subject:
+    key = p256.load(_public(issuer))
+    if parsed.issuer != issuer.subject:
         raise SignatureError("crl-untrusted", "not a list by the anchor")
-    if not parsed.is_signature_valid(key):
+    try:
+        signed = parsed.is_signature_valid(key)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise SignatureError("crl-untrusted", str(error)) from error
+    if not signed:
         raise SignatureError("crl-untrusted", "not signed by the anchor")
     return frozenset(entry.serial_number for entry in parsed)
 
@@ -239,16 +244,20 @@ def _load(certificate: bytes) -> x509.Certificate:
     if len(certificate) > MAX_CERTIFICATE:
         raise MalformedError("certificate-malformed", f"over {MAX_CERTIFICATE} bytes")
     try:
-        return x509.load_der_x509_certificate(certificate)
+        parsed = x509.load_der_x509_certificate(certificate)
+        _ = parsed.issuer, parsed.subject  # read only when asked for
     except (ValueError, TypeError, x509.InvalidVersion) as error:
         raise MalformedError("certificate-malformed", str(error)) from error
+    return parsed
 
 
 def _load_crl(crl: bytes) -> x509.CertificateRevocationList:
     try:
-        return x509.load_der_x509_crl(crl)
+        parsed = x509.load_der_x509_crl(crl)
+        _ = parsed.issuer  # read only when asked for
     except (ValueError, TypeError, x509.InvalidVersion) as error:
         raise MalformedError("crl-malformed", str(error)) from error
+    return parsed
 
 
 def _public(certificate: x509.Certificate) -> bytes:

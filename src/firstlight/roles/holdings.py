@@ -143,7 +143,7 @@ def read_selection(text: str) -> Selection | None:
         return None
     if not re.fullmatch(r"[0-9,\s-]+", text):
         path = Path(text)
-        if not path.exists():
+        if not _exists(path):
             raise ConfigError("bad-selection", f"{text!r:.80} selects no devices", hint="all, or 0-9,15, or a file")
         text = read_limited(path, 1 << 26).decode("ascii", "replace")
     try:
@@ -153,6 +153,13 @@ def read_selection(text: str) -> Selection | None:
         return Selection.of(runs)
     except (ValueError, MalformedError) as error:
         raise ConfigError("bad-selection", str(error), hint="all, or 0-9,15, or a file") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # no name that a file can have
+        return False
 
 
 def _run(part: str) -> tuple[int, int]:

@@ -172,6 +172,21 @@ def test_a_list_by_somebody_else_is_refused():
         assert caught.value.code == code
 
 
+def test_a_name_that_is_no_name_is_malformed():
+    """OpenSSL's reader takes the outside of a list and leaves the names for later: found by fuzzing."""
+    crl = issue_crl(CA, [], number=1, now=NOW, lifetime=DAY)
+    anchor = CA.certificate
+    name = x509.load_der_x509_certificate(anchor).subject.public_bytes()
+    broken = name[:2] + b"\x40" + name[3:]
+    for data, by, code in (
+        (crl.replace(name, broken), anchor, "crl-malformed"),
+        (crl, anchor.replace(name, broken), "certificate-malformed"),
+    ):
+        with pytest.raises(FirstlightError) as caught:
+            crl_serials(data, anchor=by)
+        assert caught.value.code == code
+
+
 @pytest.mark.parametrize("host", ["", "UPPER.example", "a..b", "-a.example", "x" * 64, "*.example", "a\n.example"])
 def test_a_bad_server_name_is_refused(host):
     with pytest.raises(FirstlightError) as caught:

@@ -241,3 +241,10 @@ def test_selections_are_read_as_people_write_them(tmp_path: Path) -> None:
         with pytest.raises(FirstlightError) as caught:
             read_selection(wrong)
         assert caught.value.code in {"bad-selection", "file-not-readable"}, wrong
+
+
+def test_a_selection_that_no_file_can_be_named_is_refused() -> None:
+    """Found by fuzzing: a name of more than 255 bytes is an error of the system's own."""
+    with pytest.raises(ConfigError) as caught:
+        read_selection("x" * 5000)
+    assert caught.value.code == "bad-selection"
