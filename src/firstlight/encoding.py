@@ -135,6 +135,8 @@ def _normal(value: Any, depth: int, code: str) -> Any:
     if kind is list or kind is tuple:
         return [_normal(item, depth - 1, code) for item in value]
     if kind is dict:
+        if any(map(_tagged, value)):
+            raise MalformedError(code, "a tag has no place in a map's key")
         pairs = [
             (cbor2.dumps(_normal(key, depth - 1, code)), key, _normal(item, depth - 1, code))
             for key, item in value.items()
@@ -146,6 +148,10 @@ def _normal(value: Any, depth: int, code: str) -> Any:
     if isinstance(value, int) and isinstance(value, Enum):
         return int(value)
     raise MalformedError(code, f"{kind.__name__} has no place in a message")
+
+
+def _tagged(key: Any) -> bool:
+    return type(key) is Tagged or (type(key) is tuple and any(map(_tagged, key)))
 
 
 # --- bounds -----------------------------------------------------------------------------------

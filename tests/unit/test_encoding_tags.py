@@ -35,6 +35,8 @@ def test_any_other_tag_is_refused(tags: tuple[int, ...]) -> None:
         ("c1 f90000", "not-canonical"),  # a float
         ("d9d9f7 00", "not-canonical"),
         ("d901f5" * 20 + "00", "not-cbor"),
+        ("a1 c1 05 00", "not-canonical"),  # a tag for a key
+        ("a1 81 c1 05 00", "not-canonical"),  # and within one
     ],
 )
 def test_what_is_tagged_is_as_strict_as_anything(data: str, code: str) -> None:
