@@ -114,7 +114,7 @@ def test_reference_values_that_were_revoked_are_refused(lab: Lab, hand: Hand, fi
     for role in ROLES:
         hand.onboard(role, evidence=firmware.on(hand))
     firmware.revoke("--reference", firmware.identifier.hex())
-    refused(lab, hand, "reference-revoked", firmware.on(hand))
+    refused(lab, hand, "reference-unknown", firmware.on(hand))
     hand.onboard("mno")
 
 

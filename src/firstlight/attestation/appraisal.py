@@ -133,8 +133,7 @@ def appraise(evidence: bytes, subject: Subject, view: View, body: bytes | None, 
        (``evidence-nonce``), 4. is of our profile (``evidence-profile``), 5. and of the batch's issuer and hardware
        model (``oemid-mismatch``, ``hwmodel-mismatch``);
     6. the set that it names is by an issuer that the batch counts (``reference-foreign-issuer``), 7. is on the
-       ledger at the verifier's head (``reference-unknown``), live (``reference-revoked``), its issuer too
-       (``issuer-suspended``);
+       ledger at the verifier's head, live (both ``reference-unknown``), its issuer too (``issuer-suspended``);
     8. its body was fetched by the record's hash (``reference-unknown``), 9. is well formed
        (``reference-malformed``), signed by the issuer's key (``reference-signature``), and the set that was named,
        for this model (``reference-mismatch``); 10. record and body are valid at ``now`` (``reference-not-valid``);
@@ -231,7 +230,7 @@ def _standing(found: Evidence, subject: Subject, reference: _Reference | None) -
         yield Finding("reference-unknown", "no record on the ledger")
     else:
         if reference.record.status is not ReferenceStatus.LIVE:
-            yield Finding("reference-revoked", "the record")
+            yield Finding("reference-unknown", "its hash is not live: the set was taken back")
         if reference.issuer.status is not PartyStatus.ACTIVE:
             yield Finding("issuer-suspended", found.reference.issuer.hex())
 

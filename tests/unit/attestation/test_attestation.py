@@ -127,7 +127,7 @@ CASES: list[tuple[str, Evidence, dict[str, Any]]] = [
     ("reference-unknown", replace(EVIDENCE, reference=ReferenceName(ISSUER, bytes(16))), {}),
     ("reference-unknown", EVIDENCE, {"body": None}),
     ("reference-unknown", EVIDENCE, {"body": OTHER_BODY}),
-    ("reference-revoked", EVIDENCE, {"records": ledger(replace(RECORD, status=ReferenceStatus.REVOKED))}),
+    ("reference-unknown", EVIDENCE, {"records": ledger(replace(RECORD, status=ReferenceStatus.REVOKED))}),
     ("issuer-suspended", EVIDENCE, {"records": ledger(party=replace(PARTY, status=PartyStatus.SUSPENDED))}),
     ("reference-malformed", EVIDENCE, with_body(BAD_BODY)),
     ("reference-signature", EVIDENCE, with_body(FOREIGN_BODY)),
