@@ -155,6 +155,8 @@ class PartySettings(Served):
     workers: Annotated[
         int, Range(1, 64), About("processes that answer devices; 1: the one that does everything else as well")
     ] = 1
+    plan_seconds: Annotated[Span, About("in how many seconds devices must follow a new plan of their owner")] = 3_600
+    round_seconds: Annotated[Span, About("seconds between two looks at which grants must end")] = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

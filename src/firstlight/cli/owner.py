@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from firstlight.cli import output
+from firstlight.cli import condition, output
 from firstlight.cli.trade import (
     Batch,
     Directory,
@@ -37,6 +37,7 @@ from firstlight.roles.workplace import Workplace, identifier_of, make_workplace,
 from firstlight.settings import OwnerSettings
 
 app = typer.Typer(no_args_is_help=True)
+condition.add_commands(app)
 
 
 def _open(directory: Path) -> Workplace:
@@ -70,11 +71,19 @@ def request(
 def accept(
     directory: Directory,
     sale: Annotated[Path, typer.Argument(metavar="SALE", help="The sale file that the seller made.")],
+    *,
+    transfer_delay: Annotated[
+        str | None,
+        typer.Option(
+            "--transfer-delay", help="For how long a recovery undoes sales, such as 7d; else as in owner.toml."
+        ),
+    ] = None,
 ) -> None:
     """Check a sale device by device against the proven ledger, and accept it only if all of it holds."""
     place = _open(directory)
     settings = place.settings
     delay = settings.transfer_delay if isinstance(settings, OwnerSettings) else 0
+    delay = delay if transfer_delay is None else seconds_of(transfer_delay)
     done = accept_sale(place, sale, delay=delay)
     record = done.holding.record
     output.emit(

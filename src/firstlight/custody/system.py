@@ -16,6 +16,16 @@ class SystemClock:
         return time.time_ns()
 
 
+class SteadyClock:
+    """Counts from the machine's start, asleep or awake, whatever is done to its clock."""
+
+    __slots__ = ()
+
+    def now(self) -> int:
+        """Return nanoseconds."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 class SystemRandom:
     """The kernel's randomness (:class:`firstlight.ports.Random`)."""
 

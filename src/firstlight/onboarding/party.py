@@ -28,7 +28,7 @@ grants are, before message 4 leaves, because two plaintexts under one K_4 would 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from firstlight import p256
 from firstlight.errors import (
@@ -312,6 +312,7 @@ class Party:
                 alarm = standing.origin
                 raise RefusedError("clone-alarm")
             grant, new = self._grant(asked, standing, chosen, order, now)  # 15
+            new = replace(new, basis=appraisal.basis)
         except _REFUSING as refused:
             item = Ead(messages.EAD_REFUSAL, True, Refusal(refused.code).encode())
             return _Outcome(refused.code, item, alarm=alarm, result=result)
@@ -397,6 +398,8 @@ class Party:
             identifier=issue.identifier,
             body=body,
             secret=issue.secret,
+            tenure=standing.number,
+            revision=standing.plan_revision,
         )
 
 

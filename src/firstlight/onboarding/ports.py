@@ -54,10 +54,14 @@ class LedgerView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Appraisal:
-    """What came of evidence: the refusal code, or None if it passed; ``result`` (all findings) is kept either way."""
+    """What came of evidence: the refusal code, or None if it passed; ``result`` (all findings) is kept either way.
+
+    ``basis`` names the ledger records that it rests upon, present or absent.
+    """
 
     refusal: str | None
     result: bytes
+    basis: tuple[str, ...] = ()
 
 
 class Appraiser(Protocol):
@@ -183,7 +187,11 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class NewGrant:
-    """A grant to be committed with its exchange; ``body`` is the encoded grant as it goes to the device."""
+    """A grant to be committed with its exchange; ``body`` is the encoded grant as it goes to the device.
+
+    ``tenure`` and ``revision`` are the tenure that counted and its plan's revision (0: not said), ``basis`` names the
+    ledger records that the appraisal rested upon.
+    """
 
     id: bytes
     origin: int
@@ -194,6 +202,9 @@ class NewGrant:
     identifier: str
     body: bytes
     secret: bytes = field(repr=False)
+    tenure: int = 0
+    revision: int = 0
+    basis: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ ends; that it was given stays.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Self
 
+from firstlight.encoding import decode, encode
 from firstlight.errors import StoreError
 from firstlight.onboarding.ports import (
     Anchor,
@@ -62,8 +64,10 @@ CREATE TABLE issued (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, batch BLOB NOT NULL, idx INTEGER NOT NULL,
     origin INTEGER NOT NULL, number BLOB NOT NULL, kind INTEGER NOT NULL, issued_at INTEGER NOT NULL,
     expires INTEGER NOT NULL, identifier TEXT NOT NULL UNIQUE, body BLOB NOT NULL, secret BLOB NOT NULL,
-    state INTEGER NOT NULL, confirmed_ns INTEGER
+    state INTEGER NOT NULL, confirmed_ns INTEGER, tenure INTEGER NOT NULL, revision INTEGER NOT NULL,
+    basis BLOB NOT NULL
 ) STRICT;
+CREATE TABLE basis (digest BLOB PRIMARY KEY, names BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX issued_device ON issued (batch, idx, origin);
 CREATE INDEX issued_state ON issued (state);
 """
@@ -79,7 +83,11 @@ class GrantState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredGrant:
-    """A grant as it is kept; times in Unix seconds."""
+    """A grant as it is kept; times in Unix seconds.
+
+    ``tenure`` and ``revision`` say under which plan it was given, ``basis`` leads to the names of the ledger records
+    that its appraisal rested upon (:meth:`ExchangeStore.basis`).
+    """
 
     id: bytes
     batch: bytes
@@ -91,6 +99,9 @@ class StoredGrant:
     expires: int
     identifier: str
     state: GrantState
+    tenure: int = 0
+    revision: int = 0
+    basis: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +122,7 @@ A :class:`StoreError` whose code ends in ``-taken`` says that its identifier is 
 EndWatcher = Callable[[tuple[StoredGrant, ...]], None]
 """Told, after the commit, which grants just ended."""
 
-_GRANT = "id, batch, idx, origin, number, kind, issued_at, expires, identifier, state"
+_GRANT = "id, batch, idx, origin, number, kind, issued_at, expires, identifier, state, tenure, revision, basis"
 
 
 class ExchangeStore(Store):
@@ -247,8 +258,17 @@ class ExchangeStore(Store):
         try:
             self._connection.execute(
                 "INSERT INTO issued (id, batch, idx, origin, number, kind, issued_at, expires, identifier, body,"
-                " secret, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*row, grant.identifier, grant.body, grant.secret, GrantState.PENDING.value),
+                " secret, state, tenure, revision, basis) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *row,
+                    grant.identifier,
+                    grant.body,
+                    grant.secret,
+                    GrantState.PENDING.value,
+                    grant.tenure,
+                    grant.revision,
+                    self._keep_basis(grant.basis),
+                ),
             )
             if self._on_grant is not None:
                 self._on_grant(self._connection, entry, grant)
@@ -259,6 +279,15 @@ class ExchangeStore(Store):
                 raise _TakenError(error.code, error.detail) from error
             raise
         return ended
+
+    def _keep_basis(self, names: tuple[str, ...]) -> bytes:
+        """Keep what an appraisal rested upon, once for all grants of which it is true; return what leads to it."""
+        if not names:
+            return b""
+        data = encode(list(names))
+        digest = hashlib.sha256(data).digest()
+        self._connection.execute("INSERT OR IGNORE INTO basis VALUES (?, ?)", (digest, data))
+        return digest
 
     def _write(self, connection: sqlite3.Connection, entry: Entry, known: Known) -> None:
         device = (entry.batch, entry.index)
@@ -359,6 +388,11 @@ class ExchangeStore(Store):
         """Return all grants in any of these states."""
         return tuple(found for state in states for found in self._grants("state = ?", state.value))
 
+    def basis(self, digest: bytes) -> tuple[str, ...]:
+        """Return the names of the ledger records that a grant's appraisal rested upon; none for an empty digest."""
+        row = self._one("SELECT names FROM basis WHERE digest = ?", digest)
+        return () if row is None else tuple(decode(row[0]))
+
     def granted_devices(self) -> int:
         """Return how many devices have been given a grant."""
         return int(self._database.rows("SELECT count(*) FROM device WHERE granted_ns > 0")[0][0])
@@ -423,7 +457,7 @@ class _TakenError(StoreError):
 
 
 def _stored(row: tuple[Any, ...]) -> StoredGrant:
-    grant, batch, index, origin, number, kind, issued_at, expires, identifier, state = row
+    grant, batch, index, origin, number, kind, issued_at, expires, identifier, state, tenure, revision, basis = row
     return StoredGrant(
         id=grant,
         batch=batch,
@@ -435,6 +469,9 @@ def _stored(row: tuple[Any, ...]) -> StoredGrant:
         expires=expires,
         identifier=identifier,
         state=GrantState(state),
+        tenure=tenure,
+        revision=revision,
+        basis=basis,
     )
 
 

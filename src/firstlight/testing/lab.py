@@ -283,10 +283,17 @@ class Lab:
             assert not moved, f"a store of {state.name} has changed: {str(moved)[:2_000]}"
 
 
-def open_lab(root: Path, family: Family, *, devices: int, deploy: bool = True) -> Iterator[Lab]:
-    """Build a world in ``root`` whose gateway is an interceptor, and yield it."""
+def open_lab(
+    root: Path,
+    family: Family,
+    *,
+    devices: int,
+    deploy: bool = True,
+    settings: Mapping[str, Mapping[str, int]] | None = None,
+) -> Iterator[Lab]:
+    """Build a world in ``root`` whose gateway is an interceptor, and yield it; ``settings`` are those of servers."""
     places = Places(root)
-    world = World(places, family, lambda _: None)
+    world = World(places, family, lambda _: None, settings=settings)
     with Interceptor() as interceptor, Interceptor() as ledger:
         real = world.open(gateway_name=interceptor.url)
         interceptor.upstream, ledger.upstream = real.gateway, real.node

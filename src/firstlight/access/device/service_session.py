@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from cryptography import x509
 
 from firstlight.access.device import service_wire as wire
 from firstlight.access.device.service_dial import dial
@@ -15,6 +18,9 @@ from firstlight.access.ports import Proxy
 from firstlight.access.transport import abort
 from firstlight.errors import AccessError
 
+NO_CHECK_TIME = 0x200000
+"""OpenSSL's ``X509_V_FLAG_NO_CHECK_TIME``: it would go by the machine's clock."""
+SECOND = 1_000_000_000
 KEEP_ALIVE = 60
 """Seconds between signs of life."""
 PATIENCE = 20.0
@@ -39,6 +45,8 @@ class ServiceAccess:
     name: str
     topic: str
     proxy: Proxy | None = None
+    now: Callable[[], int] = time.time_ns
+    """Unix time in nanoseconds by which the service's certificate is judged: the machine's clock may be anything."""
 
 
 async def connect(access: ServiceAccess, *, patience: float = PATIENCE) -> Session:
@@ -52,17 +60,20 @@ async def connect(access: ServiceAccess, *, patience: float = PATIENCE) -> Sessi
     try:
         async with asyncio.timeout(patience):
             connection = await dial(access.host, access.port, access.proxy)
-            reader, writer = await _secure(connection, context, access.server_name)
+            reader, writer = await _secure(connection, context, access)
             return await _greet(reader, writer, access)
     except TimeoutError as error:
         raise AccessError("service-timeout", f"no answer within {patience:g} s") from error
 
 
 def client_context(certificate: Path, key: Path, anchors: Sequence[bytes]) -> ssl.SSLContext:
-    """Return a TLS 1.3 client context that checks the server's name; ``service-bad-files`` if a file is unusable."""
+    """Return a TLS 1.3 client context that checks the server's name; ``service-bad-files`` if a file is unusable.
+
+    It checks no times: :func:`connect` does.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VerifyFlags(NO_CHECK_TIME)
     try:
         context.load_cert_chain(certificate, key)
         context.load_verify_locations(cadata=b"".join(anchors))
@@ -72,16 +83,27 @@ def client_context(certificate: Path, key: Path, anchors: Sequence[bytes]) -> ss
 
 
 async def _secure(
-    connection: object, context: ssl.SSLContext, server_name: str
+    connection: object, context: ssl.SSLContext, access: ServiceAccess
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
-        return await asyncio.open_connection(
-            sock=connection, ssl=context, server_hostname=server_name, ssl_shutdown_timeout=1.0
+        reader, writer = await asyncio.open_connection(
+            sock=connection, ssl=context, server_hostname=access.server_name, ssl_shutdown_timeout=1.0
         )
     except ssl.SSLCertVerificationError as error:
         raise AccessError("service-untrusted", error.verify_message) from error
     except OSError as error:
         raise AccessError("service-refused", f"during the handshake: {error}") from error
+    _check_time(writer, access.now() // SECOND)
+    return reader, writer
+
+
+def _check_time(writer: asyncio.StreamWriter, now: int) -> None:
+    """Raise :class:`AccessError` (``service-untrusted``) unless the service's certificate is valid at ``now``."""
+    certificate = x509.load_der_x509_certificate(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+    begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    if not begins <= now <= ends:
+        writer.transport.abort()
+        raise AccessError("service-untrusted", "the service's certificate is not valid at this time")
 
 
 async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, access: ServiceAccess) -> Session:

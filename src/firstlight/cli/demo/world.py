@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from firstlight.cli.demo.commands import ENVIRONMENT, Answer, arguments, run
 from firstlight.cli.processes import Child, Family
+from firstlight.files import write_atomic
 
 WITNESSES = 3
 Say = Callable[[str], None]
@@ -93,9 +94,12 @@ class Addresses:
 class World:
     """A ledger, a gateway, an MNO, an SP and owners, each in a process of its own."""
 
-    def __init__(self, places: Places, family: Family, say: Say) -> None:
-        """Build in ``places``; children join ``family``."""
+    def __init__(
+        self, places: Places, family: Family, say: Say, *, settings: Mapping[str, Mapping[str, int]] | None = None
+    ) -> None:
+        """Build in ``places``; children join ``family``. ``settings`` says by role what is set otherwise than usual."""
         self.places = places
+        self._settings = settings or {}
         self._family = family
         self._say = say
 
@@ -130,6 +134,8 @@ class World:
             lambda: run("owner", "init", at.distributor, *joined),
             lambda: run("owner", "init", at.owner, *joined),
         )
+        for role, values in self._settings.items():
+            change_settings(getattr(at, role) / f"{role}.toml", values)
         servers = [
             self._serve("mno", at.mno, "mno", "serve", at.mno),
             self._serve("sp", at.sp, "sp", "serve", at.sp),
@@ -154,6 +160,13 @@ class World:
 
     def _ready(self, child: Child) -> str:
         return self._family.wait_for_endpoint(child)
+
+
+def change_settings(path: Path, values: Mapping[str, int]) -> None:
+    """Set numbers in a settings file otherwise."""
+    lines = [line.partition(" =") for line in path.read_text().splitlines()]
+    text = "\n".join(f"{key} = {values[key]}" if key in values else key + mark + rest for key, mark, rest in lines)
+    write_atomic(path, text.encode() + b"\n")
 
 
 def _together(*calls: Callable[[], Answer]) -> list[Answer]:

@@ -3,6 +3,8 @@
     discover → grant of the network → attach → receipt → for each service: grant → connect → publish → receipt
 
 What is stored already is not asked for again: with a subscription the device attaches, with a certificate it connects.
+Grants are leases: each is renewed in good time, all proven anew before, and its predecessor is kept until the new one
+has been used. Where the ledger, a party or the network says that things have changed, the device discovers anew.
 """
 
 from __future__ import annotations
@@ -12,15 +14,27 @@ import contextlib
 from collections.abc import AsyncIterator, Coroutine
 
 from firstlight.access.ports import Attachment, Proxy
-from firstlight.errors import ConfigError, FirstlightError, StoreError
+from firstlight.errors import (
+    AccessError,
+    ConfigError,
+    FirstlightError,
+    MalformedError,
+    ProofError,
+    SignatureError,
+    StoreError,
+    TransportError,
+)
 from firstlight.roles.device.gateways import Gateway, Http
 from firstlight.roles.device.memory import Acted, Memory, StoredGrant
 from firstlight.roles.device.network import Network
-from firstlight.roles.device.pace import Pace
-from firstlight.roles.device.service import GOODBYE, HEARTBEAT, MOVED, SOON, STABLE, Service, Way
+from firstlight.roles.device.pace import MOVED, Pace, changed
+from firstlight.roles.device.renewal import Renewal
+from firstlight.roles.device.service import GOODBYE, HEARTBEAT, SOON, STABLE, Service, Way
 from firstlight.roles.device.tools import Stage, Tools
 from firstlight.roles.device.unit import Unit
 from firstlight.sealing.receipt import Step
+
+_Using = tuple[StoredGrant, Attachment]
 
 
 class Journey:
@@ -49,7 +63,7 @@ class Journey:
                 raise
             except FirstlightError as error:
                 tools.log.refusal(error)
-                if error.code == MOVED:
+                if changed(error):
                     memory = self._unit.memory
                     memory.remember(memory.sight.trust, None)
                 tools.tell(Stage.WAITING, error.code)
@@ -66,17 +80,29 @@ class Journey:
         if usable is None:
             return
         acted, subscriptions = usable
-        stored, attachment = await self._network.attach(subscriptions)
-        try:
-            async with self._http(attachment.proxy) as http:
-                way = Way(attachment.proxy, http, self._through(http))
-                await self._attached(acted, stored, way)
-        finally:
-            self._up.clear()
-            self.connected.clear()
-            await _leave(attachment)
+        using: _Using | None = await self._network.attach(subscriptions)
+        while using is not None:
+            stored, attachment = using
+            try:
+                async with self._http(attachment.proxy) as http:
+                    way = Way(attachment.proxy, http, self._through(http))
+                    newest = await self._attached(acted, stored, way)
+                using = None if newest is None else await self._hand_over(newest, stored)
+            finally:
+                self._up.clear()
+                self.connected.clear()
+                await _leave(attachment)
 
-    async def _attached(self, acted: Acted, stored: StoredGrant, way: Way) -> None:
+    async def _hand_over(self, newest: StoredGrant, stored: StoredGrant) -> _Using:
+        """Attach with a renewed subscription, or again with the one before if the network does not take it."""
+        using = await self._network.attach([newest, stored])
+        if using[0] is not newest:
+            await self._unit.tools.sleep(self._pace.after(AccessError("attach-refused", "a renewed subscription")))
+        return using
+
+    async def _attached(self, acted: Acted, stored: StoredGrant, way: Way) -> StoredGrant | None:
+        """Use an attachment until something ends it; return the grant that takes its place if it was renewed."""
+        await self._look(way)
         plan = acted.plan()
         told = await self._unit.receipts.leave(Step.NETWORK_ATTACHED, stored, acted, plan, way.gateways)
         parties = {claim.party for claim in plan.services}
@@ -88,15 +114,40 @@ class Journey:
         if not parties and told:
             self.connected.set()
         services = [Service(self._unit, acted, plan, claim, way) for claim in plan.services]
-        await _first(self._lease(acted, stored, way, told=told), *(one.serve(connected) for one in services))
+        return await _first(self._lease(acted, stored, way, told=told), *(one.serve(connected) for one in services))
 
-    async def _lease(self, acted: Acted, stored: StoredGrant, way: Way, *, told: bool) -> None:
-        """Wait until the subscription runs out; meanwhile leave the receipt that could not be left at once."""
-        plan = acted.plan()
+    async def _look(self, way: Way) -> None:
+        """Look once after each start whether all is as it was, and what time it is; if nobody can say, go on as before.
+
+        Raises :class:`ProofError` (``moved``), :class:`StoreError`.
+        """
+        if self._unit.clock.known:
+            return
+        try:
+            await self._network.look(way.gateways)
+        except (TransportError, ProofError, MalformedError, SignatureError) as error:
+            if error.code == MOVED:
+                raise
+            self._unit.tools.log.refusal(error, step="look")
+
+    async def _lease(self, acted: Acted, stored: StoredGrant, way: Way, *, told: bool) -> StoredGrant | None:
+        """Renew the subscription in time, and return the new one; None once it has run out.
+
+        Meanwhile leave the receipt that could not be left at once.
+        """
+        plan, renewal = acted.plan(), Renewal(self._unit, stored)
         while self._unit.valid(stored):
-            await self._unit.tools.sleep(min(HEARTBEAT if told else SOON, self._unit.seconds_left(stored)))
+            await self._unit.tools.sleep(min(HEARTBEAT if told else SOON, renewal.pause()))
             if not told:
                 told = await self._unit.receipts.leave(Step.NETWORK_ATTACHED, stored, acted, plan, way.gateways)
+            if renewal.due():
+                newest = await renewal.attempt(lambda: self._renew(stored, way))
+                if newest is not None:
+                    return newest
+        return None
+
+    async def _renew(self, stored: StoredGrant, way: Way) -> StoredGrant:
+        return self._network.newer(stored) or await self._network.renew(way.gateways)
 
     def _through(self, http: Http) -> list[Gateway]:
         return [Gateway(name, http) for name in self._gateways]
@@ -114,8 +165,8 @@ class Journey:
             await client.aclose()
 
 
-async def _first(*works: Coroutine[object, object, None]) -> None:
-    """Run ``works`` until the first ends, end the others, and raise what it raised."""
+async def _first(*works: Coroutine[object, object, StoredGrant | None]) -> StoredGrant | None:
+    """Run ``works`` until the first ends, end the others, and return or raise what it did."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -123,8 +174,7 @@ async def _first(*works: Coroutine[object, object, None]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
+    return next((found for task in done if (found := task.result()) is not None), None)
 
 
 async def _leave(attachment: Attachment) -> None:

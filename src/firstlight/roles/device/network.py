@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from firstlight.access.ports import Attachment
-from firstlight.discovery.machine import Discovered
-from firstlight.errors import AccessError, ExchangeError, MalformedError
+from firstlight.errors import AccessError, ExchangeError, MalformedError, ProofError
 from firstlight.onboarding.device import Granted, Rediscover
 from firstlight.onboarding.messages import SimGrant
 from firstlight.plan.claims import PartyKind
@@ -15,6 +14,8 @@ from firstlight.roles.device.exchange import Exchange
 from firstlight.roles.device.finding import acted_on, find
 from firstlight.roles.device.gateways import Gateway
 from firstlight.roles.device.memory import Acted, GrantedSim, StoredGrant
+from firstlight.roles.device.pace import MOVED
+from firstlight.roles.device.proving import Proven, prove
 from firstlight.roles.device.tools import Stage
 from firstlight.roles.device.unit import Unit
 from firstlight.sim import subscription
@@ -49,18 +50,49 @@ class Network:
 
         Raises what :func:`find` and :meth:`Exchange.run` raise.
         """
-        found, gateway = await find(self._unit, gateways)
+        proven = await self._find(gateways)
         if self.usable() is not None:
-            return gateway
-        event = await self._exchange(found, gateway, again=False)
+            return proven.gateway
+        event = await self._exchange(proven, again=False)
         if isinstance(event, Rediscover):
             self._unit.tools.log.info("rediscover", detail=event.reason, height=event.height)
-            found, gateway = await find(self._unit, (gateway,))
-            event = await self._exchange(found, gateway, again=True)
+            proven = await self._find((proven.gateway,))
+            event = await self._exchange(proven, again=True)
+        self._store(event, proven.acted)
+        return proven.gateway
+
+    async def renew(self, gateways: Sequence[Gateway]) -> StoredGrant:
+        """Get a new subscription from the network that the device is on, everything proven anew before.
+
+        Raises what :func:`prove` and :meth:`Exchange.run` raise.
+        """
+        proven = await self._prove(gateways)
+        event = await self._exchange(proven, again=False)
         if isinstance(event, Rediscover):
-            raise ExchangeError(event.reason, "twice in a row")
-        self._store(event, acted_on(found), found.plan.network.party)
-        return gateway
+            self._unit.tools.log.info("rediscover", detail=event.reason, height=event.height)
+            proven = await self._prove((proven.gateway,))
+            event = await self._exchange(proven, again=True)
+        return self._store(event, proven.acted)
+
+    def newer(self, stored: StoredGrant) -> StoredGrant | None:
+        """Return the newest subscription that may work and came after ``stored``."""
+        usable = self.usable()
+        newest = None if usable is None else usable[1][0]
+        return newest if newest is not None and newest.number > stored.number else None
+
+    async def look(self, gateways: Sequence[Gateway]) -> None:
+        """Have proven that the device's tenure and plan are still those that it acts on; errors as :func:`prove`."""
+        await self._prove(gateways)
+
+    async def _prove(self, gateways: Sequence[Gateway]) -> Proven:
+        acted = self._unit.memory.sight.acted
+        if acted is None:
+            raise ProofError(MOVED, "the device acts on nothing any more")
+        return await prove(self._unit, acted.plan().network, gateways)
+
+    async def _find(self, gateways: Sequence[Gateway]) -> Proven:
+        found, gateway = await find(self._unit, gateways)
+        return Proven(found.network, found.view, found.standing, acted_on(found), gateway)
 
     async def attach(self, stored: Sequence[StoredGrant]) -> tuple[StoredGrant, Attachment]:
         """Attach with the first of ``stored`` that the network takes.
@@ -83,25 +115,29 @@ class Network:
             return one, attachment
         raise failure
 
-    async def _exchange(self, found: Discovered, gateway: Gateway, *, again: bool) -> Granted | Rediscover:
-        unit, claim, batch = self._unit, found.plan.network, found.view.batch
+    async def _exchange(self, proven: Proven, *, again: bool) -> Granted | Rediscover:
+        unit, claim, batch = self._unit, proven.acted.plan().network, proven.view.batch
         if batch is None:
             raise ExchangeError("no-batch", "the view proves no batch")
-        acting = unit.acting(acted_on(found), claim, found.network, found.view, found.standing, again=again)
+        acting = unit.acting(proven.acted, claim, proven.record, proven.view, proven.standing, again=again)
         evidence = unit.attester.towards(claim.party, batch.issuer)
-        exchange = Exchange(unit.identity, acting, gateway.relay(claim.party), evidence)
+        exchange = Exchange(unit.identity, acting, proven.gateway.relay(claim.party), evidence)
         return await exchange.run(unit.tools.random, unit.tools.sleep)
 
-    def _store(self, event: Granted, acted: Acted, party: bytes) -> None:
+    def _store(self, event: Granted | Rediscover, acted: Acted) -> StoredGrant:
+        if isinstance(event, Rediscover):
+            raise ExchangeError(event.reason, "twice in a row")
+        party = acted.plan().network.party
         try:
             sim = soft_sim(event, self._unit.memory.birth.chain, party)
         except MalformedError as error:
             raise ExchangeError("unusable-grant", error.code) from error
-        self._unit.memory.grants.add(
+        stored = self._unit.memory.grants.add(
             event.grant, party=party, kind=PartyKind.NETWORK, origin=acted.origin, sim=sim, key=None
         )
         self._unit.tools.log.info("granted", step="network", party=party, exchange=event.session.th_3)
         self._unit.tools.tell(Stage.NETWORK_GRANTED)
+        return stored
 
 
 def soft_sim(event: Granted, chain: str, party: bytes) -> SoftSim:

@@ -5,10 +5,39 @@ from __future__ import annotations
 from firstlight.errors import FirstlightError, RefusedError
 from firstlight.ports import Random
 
+MOVED = "moved"
+"""The device's tenure, or its plan, is no longer the one that it acts on."""
+LEAVING = frozenset({"proxy-unreachable", "proxy-refused"})
+"""What means that the attachment must be made anew."""
 FIRST, LONGEST = 1.0, 60.0
 FIRST_REFUSED, LONGEST_REFUSED = 60.0, 3_600.0
-PASSING = frozenset({"stale-view", "view-too-old", "superseded", "exchange-used"})
+CHANGED = frozenset(
+    {
+        "stale-view",
+        "not-accepted",
+        "frozen",
+        "retired",
+        "not-deployed",
+        "bad-plan-opening",
+        "wrong-party",
+        "wrong-kind",
+        "order-unknown",
+        "order-foreign",
+        "party-suspended",
+    }
+)
+"""Protected refusals that mean that things have changed: the device must discover anew."""
+PASSING = frozenset(
+    {"stale-view", "view-too-old", "superseded", "exchange-used", "not-accepted", "not-deployed", "frozen"}
+)
 """Protected refusals that a new discovery and a new exchange may cure."""
+FINAL = frozenset({"tenure-retired"})
+"""What the ledger proves, and what is meant for good."""
+
+
+def changed(error: FirstlightError) -> bool:
+    """Say whether ``error`` means that what the device acts on is no longer so."""
+    return error.code == MOVED or (isinstance(error, RefusedError) and error.code in CHANGED)
 
 
 class Pace:
@@ -25,7 +54,7 @@ class Pace:
 
     def after(self, error: FirstlightError) -> float:
         """Return how many seconds to wait after ``error``: doubled with each failure, half to the whole of it."""
-        refused = isinstance(error, RefusedError) and error.code not in PASSING
+        refused = (isinstance(error, RefusedError) and error.code not in PASSING) or error.code in FINAL
         first, longest = (FIRST_REFUSED, LONGEST_REFUSED) if refused else (FIRST, LONGEST)
         whole = min(first * 2.0 ** min(self._failures, 16), longest)
         self._failures += 1

@@ -12,9 +12,6 @@ from urllib.parse import urlsplit
 
 from firstlight.access.device.service_session import ServiceAccess
 from firstlight.access.ports import Proxy
-from firstlight.discovery.bundle import Bundle
-from firstlight.discovery.machine import usable
-from firstlight.discovery.verify import View, verify_bundle
 from firstlight.enrolment.issue import open_client, to_pem
 from firstlight.enrolment.request import build_request
 from firstlight.errors import (
@@ -28,19 +25,19 @@ from firstlight.errors import (
     StoreError,
     TransportError,
 )
-from firstlight.ledger.records import Party, Role, party_name
-from firstlight.ledger.tenure import Standing
+from firstlight.ledger.records import Party
 from firstlight.onboarding.device import Granted, Rediscover
 from firstlight.onboarding.messages import X509Grant
 from firstlight.plan.claims import OpenedPlan, PartyClaim, PartyKind
 from firstlight.roles.device.exchange import Exchange
 from firstlight.roles.device.gateways import Gateway, Http, carrier
 from firstlight.roles.device.memory import Acted, StoredGrant
-from firstlight.roles.device.pace import Pace
+from firstlight.roles.device.pace import LEAVING, Pace, changed
+from firstlight.roles.device.proving import Proven, prove
+from firstlight.roles.device.renewal import Renewal
 from firstlight.roles.device.tools import ServiceSession, Stage
 from firstlight.roles.device.unit import Unit
 from firstlight.sealing.receipt import Step
-from firstlight.trees.ownership import depth_of
 
 HEARTBEAT = 600.0
 """Seconds between messages once the device is connected."""
@@ -52,11 +49,7 @@ REFUSALS = 2
 PATIENCE = 3
 """After so many failures in a row to reach anybody, the attachment itself is in doubt."""
 REFUSED = frozenset({"service-refused", "service-untrusted", "service-bad-files"})
-MOVED = "moved"
-LEAVING = frozenset({"proxy-unreachable", "proxy-refused", MOVED})
-"""What is not the service's fault: the attachment, or the view, must be made anew."""
 GOODBYE = 2.0
-NONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +61,7 @@ class Way:
     gateways: Sequence[Gateway]
 
 
-@dataclass(frozen=True, slots=True)
-class _Proven:
-    """What was proven about the service before asking it for something."""
-
-    record: Party
-    view: View
-    standing: Standing
+_Using = tuple[StoredGrant, ServiceSession]
 
 
 class Service:
@@ -94,8 +81,8 @@ class Service:
     async def serve(self, connected: Callable[[bytes, bool], None]) -> None:
         """Stay connected, for good; tell ``connected`` whenever that begins or ends.
 
-        Raises what makes a new attachment or a new discovery necessary (:data:`LEAVING`, or nobody reached several
-        times in a row), and :class:`StoreError`.
+        Raises what makes a new attachment or a new discovery necessary (:data:`LEAVING`, :func:`changed`, or nobody
+        reached several times in a row), and :class:`StoreError`.
         """
         while True:
             began = self._unit.clock.seconds
@@ -115,24 +102,31 @@ class Service:
         """Raise ``error`` again if it is not for this service to bear."""
         self._unreached = self._unreached + 1 if isinstance(error, TransportError) else 0
         lasting = isinstance(error, StoreError | ConfigError)
-        if lasting or error.code in LEAVING or self._unreached >= PATIENCE:
+        if lasting or error.code in LEAVING or changed(error) or self._unreached >= PATIENCE:
             raise error
 
     async def _once(self, connected: Callable[[bytes, bool], None]) -> None:
-        """Connect with the newest certificate that may work, or a new one, and stay until that ends."""
-        stored = self._usable() or await self._obtain()
+        """Connect with the newest certificate that may work, or a new one, and stay until that ends.
+
+        A renewed certificate's session takes the place of the one before, which is closed once the new one stands.
+        """
+        using: _Using | None = await self._connect(self._usable() or await self._obtain())
+        while using is not None:
+            session = using[1]
+            try:
+                using = await self._stay(*using, connected)
+            finally:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(GOODBYE):
+                        await session.close()
+
+    async def _connect(self, stored: StoredGrant) -> _Using:
         try:
-            session = await self._unit.tools.connect(self._access(stored))
+            return stored, await self._unit.tools.connect(self._access(stored))
         except AccessError as error:
             if error.code in REFUSED:
                 self._refused[stored.grant.id] += 1
             raise
-        try:
-            await self._stay(session, stored, connected)
-        finally:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GOODBYE):
-                    await session.close()
 
     # --- the certificate --------------------------------------------------------------------------
 
@@ -164,40 +158,10 @@ class Service:
         self._unit.tools.tell(Stage.SERVICE_GRANTED)
         return stored
 
-    async def _prove(self) -> _Proven:
-        """Return the service's record and the device's tenure, proven with a fresh nonce, and stored.
+    async def _prove(self) -> Proven:
+        return await prove(self._unit, self._claim, self._way.gateways)
 
-        Raises :class:`ProofError`: ``moved`` if the device's tenure or plan are no longer those that it acts on, what
-        :func:`verify_bundle` raises, ``no-service``; :class:`TransportError`.
-        """
-        failure: FirstlightError = ProofError("no-gateway", "the device was born without a gateway")
-        for gateway in self._way.gateways:
-            try:
-                return await self._prove_through(gateway)
-            except (TransportError, ProofError, MalformedError, SignatureError) as error:
-                if error.code == MOVED:
-                    raise
-                failure = error
-        raise failure
-
-    async def _prove_through(self, gateway: Gateway) -> _Proven:
-        unit, acted, birth = self._unit, self._acted, self._unit.memory.birth
-        trust = unit.memory.sight.trust
-        prefix = (birth.index >> (depth_of(birth.size) - acted.prefix_length), acted.prefix_length)
-        names = (party_name(self._claim.party),)
-        request = trust.request(unit.tools.random.bytes(NONCE), batch=birth.batch, prefix=prefix, names=names)
-        bundle = Bundle.decode(await gateway.prove(request))
-        view = verify_bundle(bundle, request, trust=trust, batch_size=birth.size)
-        standing = view.standing
-        now = None if standing is None else (standing.number, standing.plan_revision, standing.plan)
-        if standing is None or now != (acted.tenure, acted.revision, acted.root) or not standing.deployed:
-            raise ProofError(MOVED, "the device's tenure, or its plan, is another one now")
-        record = usable(view, self._claim.party, Role.SP)
-        unit.clock.learn(view.time)
-        unit.memory.remember(view.trust, acted)
-        return _Proven(record, view, standing)
-
-    async def _exchange(self, proven: _Proven, request: bytes, *, again: bool) -> Granted | Rediscover:
+    async def _exchange(self, proven: Proven, request: bytes, *, again: bool) -> Granted | Rediscover:
         unit, batch = self._unit, proven.view.batch
         if batch is None:
             raise ExchangeError("no-batch", "the view proves no batch")
@@ -242,13 +206,18 @@ class Service:
             name=levels[1] if len(levels) > 1 else "",
             topic=body.topic,
             proxy=self._way.proxy,
+            now=self._unit.clock.now,
         )
 
     async def _stay(
-        self, session: ServiceSession, stored: StoredGrant, connected: Callable[[bytes, bool], None]
-    ) -> None:
-        """Publish, tell the owner, and go on until the session is lost or the certificate runs out."""
+        self, stored: StoredGrant, session: ServiceSession, connected: Callable[[bytes, bool], None]
+    ) -> _Using | None:
+        """Publish, tell the owner, and go on until the session is lost or the certificate runs out.
+
+        Returns what takes its place, if the certificate was renewed in time.
+        """
         unit, lost, message = self._unit, asyncio.ensure_future(session.lost()), 0
+        renewal = Renewal(unit, stored)
         try:
             while not lost.done() and unit.valid(stored):
                 message += 1
@@ -259,11 +228,22 @@ class Service:
                     unit.tools.tell(Stage.CONNECTED)
                 told = await self._tell_owner(stored)
                 connected(stored.party, told)
-                await self._wait(lost, min(HEARTBEAT if told else SOON, unit.seconds_left(stored)))
+                await self._wait(lost, min(HEARTBEAT if told else SOON, renewal.pause()))
+                if not lost.done() and renewal.due():
+                    using = await renewal.attempt(lambda: self._renew(stored))
+                    if using is not None:
+                        return using
         finally:
             lost.cancel()
         if lost.done() and not lost.cancelled() and unit.valid(stored):
             raise AccessError("service-lost", "the connection has ended")
+        return None
+
+    async def _renew(self, stored: StoredGrant) -> _Using:
+        newest = self._usable()
+        if newest is None or newest.number <= stored.number:
+            newest = await self._obtain()
+        return await self._connect(newest)
 
     async def _tell_owner(self, stored: StoredGrant) -> bool:
         step = Step.SERVICE_CONNECTED

@@ -14,7 +14,7 @@ from firstlight.access.device.network_embedded import EmbeddedNetworkAccess
 from firstlight.access.device.service_dial import dial
 from firstlight.access.device.service_session import ServiceAccess
 from firstlight.access.ports import NetworkAccess, Proxy
-from firstlight.custody.system import SystemClock, SystemRandom
+from firstlight.custody.system import SteadyClock, SystemClock, SystemRandom
 from firstlight.errors import AccessError, TransportError
 from firstlight.logs import Log
 from firstlight.ports import Clock, Random
@@ -112,30 +112,41 @@ class Tools:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     http: Callable[[Proxy | None], HttpClient] = http_client
     connect: Callable[[ServiceAccess], Awaitable[ServiceSession]] = connect
+    steady: Clock | None = None
+    """Counts nanoseconds since some moment, and nobody sets it; without one, ``clock`` has to do."""
 
     @classmethod
     def real(cls, log: Log, tell: Tell) -> Tools:
         """Return those of a real device."""
         random = SystemRandom()
-        return cls(log, tell, EmbeddedNetworkAccess(random), SystemClock(), random)
+        return cls(log, tell, EmbeddedNetworkAccess(random), SystemClock(), random, steady=SteadyClock())
 
 
 class WitnessedClock:
-    """The device's own clock: the machine's, set by nobody but the ledger's witnesses."""
+    """The device's own clock: set by nobody but the ledger's witnesses.
 
-    def __init__(self, clock: Clock) -> None:
-        """Go by ``clock`` until witnesses say better."""
+    Until they have spoken the machine's clock has to do; from then on not even that can move it, only time itself.
+    """
+
+    def __init__(self, clock: Clock, steady: Clock | None = None) -> None:
+        """Go by ``clock`` until witnesses say better, and from then on by what ``steady`` counts."""
         self._clock = clock
-        self._ahead = 0
+        self._steady = steady or clock
+        self._ahead: int | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether witnesses have said what time it is."""
+        return self._ahead is not None
 
     def learn(self, seconds: int | None) -> None:
         """Take the lowest of the witnesses' times (Unix seconds), if there is one."""
         if seconds is not None:
-            self._ahead = seconds * SECOND - self._clock.now()
+            self._ahead = seconds * SECOND - self._steady.now()
 
     def now(self) -> int:
         """Return Unix time in nanoseconds."""
-        return self._clock.now() + self._ahead
+        return self._clock.now() if self._ahead is None else self._steady.now() + self._ahead
 
     @property
     def seconds(self) -> int:

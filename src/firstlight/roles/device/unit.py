@@ -16,6 +16,9 @@ from firstlight.roles.device.memory import Acted, Memory, StoredGrant
 from firstlight.roles.device.receipts import Receipts
 from firstlight.roles.device.tools import Tools, WitnessedClock
 
+EARLIEST, SPREAD = 60, 11
+"""A grant is renewed when so many percent of its time are over, and up to ten more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -32,7 +35,7 @@ class Unit:
     @classmethod
     def wake(cls, memory: Memory, tools: Tools) -> Unit:
         """Start the device; raises :class:`StoreError`."""
-        birth, clock = memory.birth, WitnessedClock(tools.clock)
+        birth, clock = memory.birth, WitnessedClock(tools.clock, tools.steady)
         boot = Boot(memory.start(), tools.random.bytes(16))
         return cls(
             memory,
@@ -50,6 +53,17 @@ class Unit:
     def seconds_left(self, stored: StoredGrant) -> int:
         """Return for how many seconds a grant is good."""
         return stored.grant.expires - self.clock.seconds
+
+    def until_renewal(self, stored: StoredGrant) -> int:
+        """Return in how many seconds a grant should be renewed, at most 0 once that is due.
+
+        That is when 60 to 70 percent of its time are over: which, depends on its id, so that a fleet that was granted
+        at once does not come back at once. What is left then is the limit: a grant that could not be renewed by its
+        end is used no longer, and the device discovers anew.
+        """
+        grant = stored.grant
+        lifetime = grant.expires - grant.issued_at
+        return grant.issued_at + lifetime * (EARLIEST + grant.id[0] % SPREAD) // 100 - self.clock.seconds
 
     def acting(
         self, acted: Acted, claim: PartyClaim, record: Party, view: View, standing: Standing, *, again: bool

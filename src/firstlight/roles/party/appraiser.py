@@ -76,19 +76,21 @@ class LedgerAppraiser:
         batch = facts.batch
         subject = Subject(leaf.attestation_key, nonce, batch.issuer, batch.model, batch.reference_issuers)
         head = self._view.at(facts.height)
+        basis: tuple[str, ...] = ()
         try:
-            body = self._prove(head, evidence, subject)
+            basis, body = self._prove(head, evidence, subject)
         except MalformedError:
             body = None
         result = appraisal.appraise(evidence, subject, View(facts.height, head.value), body, now)
         refusal = None if result.affirmed else next(iter(result.codes), "evidence-not-affirmed")
-        return Appraisal(refusal, result.encode())
+        return Appraisal(refusal, result.encode(), basis)
 
-    def _prove(self, head: Head, evidence: bytes, subject: Subject) -> bytes | None:
-        """Have all records proven that the appraisal reads, and return the body of the set that evidence names."""
+    def _prove(self, head: Head, evidence: bytes, subject: Subject) -> tuple[tuple[str, ...], bytes | None]:
+        """Have all records proven that the appraisal reads; return their names, and the body of the set it names."""
         named = appraisal.named_reference(evidence)
         names = appraisal.reference_names(evidence, subject)
         self._view.prove(head, names)
-        self._view.prove(head, appraisal.revocation_names(evidence, subject, head.value))
+        revocations = appraisal.revocation_names(evidence, subject, head.value)
+        self._view.prove(head, revocations)
         record = head.records.get(reference_name(named.issuer, subject.model, named.identifier))
-        return self._bodies.get(record.digest) if isinstance(record, Reference) else None
+        return (*names, *revocations), self._bodies.get(record.digest) if isinstance(record, Reference) else None

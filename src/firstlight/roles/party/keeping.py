@@ -11,16 +11,17 @@ from typing import Self
 from firstlight.errors import FirstlightError
 from firstlight.logs import Log
 
-PAUSE = 15.0
-"""Seconds between two rounds."""
-
 
 class Keeper:
     """Does its rounds in the background while the block runs: each of ``chores`` in turn, in a thread."""
 
-    def __init__(self, *chores: Callable[[], None], log: Log) -> None:
-        """Have ``chores`` done; what one of them raises is logged, and it is tried again in the next round."""
+    def __init__(self, *chores: Callable[[], None], pause: float, log: Log) -> None:
+        """Have ``chores`` done, with ``pause`` seconds between two rounds.
+
+        What one of them raises is logged, and it is tried again in the next round.
+        """
         self._chores = chores
+        self._pause = pause
         self._log = log
         self._task: asyncio.Task[None] | None = None
 
@@ -43,4 +44,4 @@ class Keeper:
                     await asyncio.to_thread(chore)
                 except FirstlightError as error:
                     self._log.refusal(error, step="keeping")
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(self._pause)

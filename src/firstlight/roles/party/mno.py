@@ -214,7 +214,7 @@ async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False, workers: 
         try:
             await network.start(store)
             keep_ports(state_dir, {"attach": port_of(network.endpoint), "forwarder": port_of(network.proxy)})
-            async with Keeper(room.leases().keep, log=log):
+            async with Keeper(room.leases().keep, pause=settings.round_seconds, log=log):
                 by = answered_by(
                     room, inner, lambda: grantor(place, network.endpoint), where=network.endpoint, workers=workers
                 )

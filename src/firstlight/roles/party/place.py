@@ -205,7 +205,8 @@ class Room(contextlib.ExitStack):
 
     def leases(self) -> Leases:
         """Return what ends grants in time."""
-        return Leases(self.exchanges, self.view, clock=self.place.clock, log=self.log)
+        grace = self.place.settings.plan_seconds
+        return Leases(self.exchanges, self.view, clock=self.place.clock, log=self.log, grace=grace)
 
 
 def _rate(per_second: int) -> Rate:

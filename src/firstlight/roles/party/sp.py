@@ -213,7 +213,9 @@ async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False, workers: 
             where = broker.endpoint
             keep_ports(state_dir, {"broker": where.port})
             uri = f"mqtts://{where.host}:{where.port}"
-            async with Keeper(room.leases().keep, _pruning(store, messages, clock), log=log):
+            async with Keeper(
+                room.leases().keep, _pruning(store, messages, clock), pause=settings.round_seconds, log=log
+            ):
                 by = answered_by(room, inner, lambda: grantor(place, uri), where=uri, workers=workers)
                 await serve_role_by(by, state_dir, settings, on_ready=announce(ready))
         finally:

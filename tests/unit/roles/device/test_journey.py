@@ -142,7 +142,7 @@ def test_what_is_stored_is_not_asked_for_again(world: JourneyWorld) -> None:
     world.stages.clear()
     connect(world)
     assert world.seen() == AGAIN
-    assert world.asked == {"proxied v1/receipts": 2}
+    assert world.asked == {"proxied v1/bundles": 1, "proxied v1/receipts": 2}
     assert [one.counter for one in world.opened()] == [1, 2, 3, 4]
     assert (world.mno.answered, world.sp.answered) == (2, 2)
 
