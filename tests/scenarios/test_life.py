@@ -39,25 +39,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield from open_lab(root, family, devices=12, settings={"mno": SHORT, "sp": SHORT})
 
 
-@contextmanager
-def powered(*devices: Path) -> Iterator[list[dict[str, Any]]]:
-    """Run devices in one process as long as the context lasts; give what they print, line by line, as it comes."""
-    output = devices[0].parent.parent / "output" / f"life-{time.monotonic_ns()}.out"
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            arguments("device", "fleet", *devices, "--json"), env={}, stdin=subprocess.DEVNULL, stdout=file
-        )
-        try:
-            yield _Told(output)
-            assert process.poll() is None, output.read_text()
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(10)
+class Told:
+    """What devices have printed by now."""
 
-
-class _Told(list[dict[str, Any]]):
     def __init__(self, output: Path) -> None:
-        super().__init__()
         self._output = output
 
     def read(self) -> list[dict[str, Any]]:
@@ -68,6 +53,22 @@ class _Told(list[dict[str, Any]]):
 
     def stages(self) -> list[str]:
         return [line["stage"] for line in self.read()]
+
+
+@contextmanager
+def powered(*devices: Path) -> Iterator[Told]:
+    """Run devices in one process as long as the context lasts; give what they print, line by line, as it comes."""
+    output = devices[0].parent.parent / "output" / f"life-{time.monotonic_ns()}.out"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            arguments("device", "fleet", *devices, "--json"), env={}, stdin=subprocess.DEVNULL, stdout=file
+        )
+        try:
+            yield Told(output)
+            assert process.poll() is None, output.read_text()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(10)
 
 
 def until(fact: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
