@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from firstlight.cli import output
+from firstlight.cli import governance, output
 from firstlight.custody.system import SystemClock
 from firstlight.settings import ConsortiumSettings
 
 app = typer.Typer(no_args_is_help=True)
+governance.add_commands(app)
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="State directory of the consortium.")]
 

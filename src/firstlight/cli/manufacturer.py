@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from firstlight.attestation.evidence import Measurement
-from firstlight.cli import output
+from firstlight.cli import output, updating
 from firstlight.cli.trade import (
     Batch,
     Directory,
@@ -35,6 +35,7 @@ from firstlight.roles.workplace import Workplace, identifier_of, make_workplace,
 from firstlight.settings import ManufacturerSettings
 
 app = typer.Typer(no_args_is_help=True)
+updating.add_commands(app, ManufacturerSettings)
 Model = Annotated[str | None, typer.Option("--model", help="The hardware model; by default that of the settings.")]
 
 

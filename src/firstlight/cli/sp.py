@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from firstlight.cli import party
+from firstlight.cli import party, updating
 from firstlight.cli.party import Directory, Gateway, GenesisFile, Node
 from firstlight.roles.party.status import sp_status
 from firstlight.settings import SpSettings
@@ -40,3 +40,4 @@ def _server() -> party.Server:
 
 
 party.add_commands(app, party.Role(SpSettings, sp_status, _server))
+updating.add_commands(app, SpSettings)
