@@ -1,4 +1,4 @@
-"""What members decide together: ``firstlight consortium suspend``, ``set-epoch``, ``rotate-root``, ``sign`` and so on."""
+"""What members decide together: ``firstlight consortium suspend``, ``set-epoch``, ``rotate-root`` and so on."""
 
 from __future__ import annotations
 

@@ -390,7 +390,7 @@ class ExchangeStore(Store):
 
     def basis(self, digest: bytes) -> tuple[str, ...]:
         """Return the names of the ledger records that a grant's appraisal rested upon; none for an empty digest."""
-        row = self._one("SELECT names FROM basis WHERE digest = ?", digest)
+        row = self._database.row("SELECT names FROM basis WHERE digest = ?", digest)
         return () if row is None else tuple(decode(row[0]))
 
     def granted_devices(self) -> int:
