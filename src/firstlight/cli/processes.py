@@ -162,7 +162,7 @@ class Family:
                 raise ChildError("child-late", f"{what}: not within {seconds:g} s")
             self._sleep(PAUSE)
 
-    def wait_for_endpoint(self, child: Child, seconds: float = 20.0) -> str:
+    def wait_for_endpoint(self, child: Child, seconds: float = 60.0) -> str:
         """Return the URL that a child wrote to ``endpoint`` in its state directory; errors as :meth:`wait_until`."""
         found: list[str] = []
         self.wait_until(lambda: _has_endpoint(child, found), f"{child.name} is ready", seconds)

@@ -33,6 +33,8 @@ from firstlight.transports.endpoint import read_endpoint
 
 PATIENCE = 40.0
 PAUSE = 0.05
+HOUSEKEEPING = frozenset({"certificate_meta"})
+"""Tables that change by themselves: the number of the revocation list, which a provider issues anew in time."""
 QUIET = 0.4
 """Seconds without a change after which the stores are taken to be at rest."""
 
@@ -364,5 +366,7 @@ def _tables(database: Path) -> Iterator[tuple[str, list[str]]]:
             "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
         ).fetchall()
         for (table,) in tables:
+            if table in HOUSEKEEPING:
+                continue
             rows = connection.execute(f'SELECT * FROM "{table}"').fetchall()  # noqa: S608 - a name from the schema
             yield table, [repr(row) for row in rows]
