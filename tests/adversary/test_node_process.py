@@ -23,6 +23,7 @@ from firstlight.testing.handheld import ask
 from firstlight.testing.strangers import Market, new_key
 
 SEED = 20_261_122
+LONG = 60.0  # seconds that a loaded machine may need for its first commit
 ROUNDS = 3
 WORKERS = 3
 
@@ -82,6 +83,7 @@ class Submitting(threading.Thread):
         self.ready = ready
         self.reported: dict[bytes, int] = {}
         self.tried: set[bytes] = set()
+        self.committed = threading.Event()
 
     def run(self) -> None:
         """Submit."""
@@ -94,6 +96,7 @@ class Submitting(threading.Thread):
                 return
             answer = TransactionAnswer.decode(said.body)
             self.reported[answer.id] = answer.height
+            self.committed.set()
 
 
 def test_a_kill_loses_no_transaction_that_was_reported(family: Family, consortium: Path) -> None:
@@ -109,14 +112,15 @@ def test_a_kill_loses_no_transaction_that_was_reported(family: Family, consortiu
         workers = [Submitting(market, ready) for _ in range(WORKERS)]
         for worker in workers:
             worker.start()
-        time.sleep(chance.uniform(0.15, 0.5))
+        for worker in workers:
+            assert worker.committed.wait(LONG), "nothing was committed before the kill"
+        time.sleep(chance.uniform(0.0, 0.3))
         family.forget(child)
         os.kill(child.pid, signal.SIGKILL)
         child.process.wait(10)
         for worker in workers:
             worker.join(10)
             assert not worker.is_alive()
-            assert worker.reported, "nothing was committed before the kill"
             reported |= worker.reported
             tried |= worker.tried
         assert ready, "the kill came after the load"
