@@ -143,6 +143,9 @@ class PartySettings(Served):
         Url | None, About("gateway that reference values are fetched from; none: the node's bundles only")
     ] = None
     view_seconds: Annotated[Span, About("greatest age of the party's own view")] = 60
+    trusting_days: Annotated[
+        Days, About("how old the last header may be for the next to follow from it; later, the root's epoch vouches")
+    ] = 14
     exchange_seconds: Annotated[int, Range(1, 120), About("life of a half-open exchange")] = 120
     grant_seconds: Annotated[Span, About("life of a grant")] = 2_592_000
     suites: Annotated[Suites, About("cipher suites of EDHOC that devices may select; they prefer 3 to 2")] = (3, 2)

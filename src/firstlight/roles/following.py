@@ -1,12 +1,13 @@
 """Following a chain: from a header that was verified to the newest, by the light client's rules.
 
-A thin driver: :func:`firstlight.chain.light.verify` judges, this fetches what it asks for (bisection, where too few of
-the known validators signed to jump that far). The first header is verified against the validators of the genesis.
+A thin driver: :func:`firstlight.chain.light.verify` judges, :func:`path` asks for what that needs (bisection, where too
+few of the known validators signed to jump that far), the rest fetches it. The first header is verified against the
+validators of the genesis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 
 from firstlight.chain.block import Header
 from firstlight.chain.commit import verify_commit
@@ -37,11 +38,11 @@ async def begin(genesis: Genesis, fetch: Fetch) -> Trusted:
     return trusted(first)
 
 
-async def follow(known: Trusted, target: HeaderAnswer, fetch: Fetch, policy: Policy, now: int) -> Trusted:
+def path(known: Trusted, target: HeaderAnswer, policy: Policy, now: int) -> Generator[int, HeaderAnswer, Trusted]:
     """Return ``target`` once it is verified from ``known`` at ``now`` (Unix ns), over headers in between if need be.
 
-    Raises :class:`ProofError`: the code of the verdict, ``too-many-steps``, ``wrong-height`` (another header than
-    was asked for), and as :func:`trusted`.
+    Yields the heights of those and is sent what somebody says they are. Raises :class:`ProofError`: the code of the
+    verdict, ``too-many-steps``, ``wrong-height`` (another header than was asked for), and as :func:`trusted`.
     """
     wanted = [target]
     for _ in range(MAX_STEPS):
@@ -53,15 +54,44 @@ async def follow(known: Trusted, target: HeaderAnswer, fetch: Fetch, policy: Pol
             if not wanted:
                 return known
         elif isinstance(verdict, NotEnoughTrust):
-            wanted.append(await _between(known, following, fetch))
+            height = (known.header.height + following.header.height) // 2
+            wanted.append(_of(height, (yield height)))
         elif isinstance(verdict, Invalid):
             raise ProofError(verdict.code, verdict.detail)
     raise ProofError("too-many-steps", f"more than {MAX_STEPS} headers in between")
 
 
-async def _between(known: Trusted, beyond: HeaderAnswer, fetch: Fetch) -> HeaderAnswer:
-    height = (known.header.height + beyond.header.height) // 2
-    found = await fetch(height)
+async def follow(known: Trusted, target: HeaderAnswer, fetch: Fetch, policy: Policy, now: int) -> Trusted:
+    """Walk a :func:`path`, fetching what it asks for; raises what it raises, and what ``fetch`` does."""
+    walker = path(known, target, policy, now)
+    try:
+        height = next(walker)
+        while True:
+            height = walker.send(await fetch(height))
+    except StopIteration as arrived:
+        return _arrived(arrived)
+
+
+def follow_now(
+    known: Trusted, target: HeaderAnswer, fetch: Callable[[int], HeaderAnswer], policy: Policy, now: int
+) -> Trusted:
+    """As :func:`follow`, for those who fetch by waiting."""
+    walker = path(known, target, policy, now)
+    try:
+        height = next(walker)
+        while True:
+            height = walker.send(fetch(height))
+    except StopIteration as arrived:
+        return _arrived(arrived)
+
+
+def _arrived(end: StopIteration) -> Trusted:
+    reached = end.value
+    assert isinstance(reached, Trusted)
+    return reached
+
+
+def _of(height: int, found: HeaderAnswer) -> HeaderAnswer:
     if found.header.height != height:
         raise ProofError("wrong-height", f"height {found.header.height}, asked for {height}")
     return found

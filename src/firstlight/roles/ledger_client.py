@@ -23,7 +23,7 @@ from firstlight.files import read_limited, remove, write_atomic
 from firstlight.ledger.records import Batch, Party, Tenure, batch_name, party_name, tenure_name
 from firstlight.ledger.transaction import MAX_BYTES, parse
 from firstlight.ports import Random
-from firstlight.roles.wire import TransactionAnswer
+from firstlight.roles.wire import HeaderAnswer, TransactionAnswer
 from firstlight.transports.client import CBOR, RemoteError, Response, SyncClient
 
 MEMORY = "ledger.cbor"
@@ -178,6 +178,11 @@ class LedgerClient:
         )
         state = _decoded(StateProof, self._ask(request))
         return verify_follow_up(state, request, view=view)
+
+    def header(self, height: int) -> HeaderAnswer:
+        """Return what the node says is the header of ``height``; nothing of it is verified here."""
+        url = f"{self._node}/v1/headers/{height}"
+        return _decoded(HeaderAnswer, self._http.request("GET", url, retries=_RETRIES).body)
 
     def records(self, *names: str) -> Mapping[str, Record | None]:
         """Return records by name under the newest head, nothing for one that does not exist."""

@@ -75,6 +75,8 @@ class Ledger:
     consortium: Consortium = field(default_factory=Consortium.of)
     size: int = 1024
     at: int = 10
+    begun: int = GENESIS
+    """When the chain began (Unix seconds): a block a second since."""
     records: dict[str, Record] = field(default_factory=dict)
     leaves: bytes = bytes(32)
     trie: Trie = field(init=False)
@@ -112,8 +114,8 @@ class Ledger:
     def block(self) -> Block:
         """Return the newest head."""
         tree = self.tree()
-        previous = self.consortium.block(bytes(32), height=self.at - 1)
-        return self.consortium.block(tree.root, previous=previous)
+        previous = self.consortium.block(bytes(32), height=self.at - 1, time=self.begun + self.at - 1)
+        return self.consortium.block(tree.root, previous=previous, time=self.begun + self.at)
 
     def state(self, request: BundleRequest) -> StateProof:
         """Return what the state proves."""

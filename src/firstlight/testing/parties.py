@@ -52,6 +52,7 @@ from firstlight.plan.order import Order, sign_order
 from firstlight.roles.party import mno, sp
 from firstlight.roles.party.orders import approve
 from firstlight.roles.registration import PartyKeys
+from firstlight.roles.wire import HeaderAnswer
 from firstlight.settings import MnoSettings, SpSettings
 from firstlight.sim.subscription import Credentials, SoftSim
 from firstlight.sim.subscription import SimGrant as Subscribed
@@ -93,6 +94,12 @@ class FakeNode:
         now = SystemClock().now() // SECOND if self.time is None else self.time
         return self.ledger.answer(request, time=now).encode()
 
+    def header(self, height: int) -> HeaderAnswer | None:
+        """Return the newest header, if that is the one of ``height``."""
+        block, validators = self.ledger.block(), self.ledger.consortium.validator_set
+        answer = HeaderAnswer(block.header, block.commit, validators, validators)
+        return answer if height == block.header.height else None
+
     def app(self) -> Starlette:
         """Return the server."""
 
@@ -101,6 +108,10 @@ class FakeNode:
                 return Response(status_code=503)
             return Response(self.answer(await request.body()), media_type=CBOR)
 
+        async def headers(request: Request) -> Response:
+            answer = self.header(request.path_params["height"])
+            return Response(status_code=404) if answer is None else Response(answer.encode(), media_type=CBOR)
+
         async def blobs(request: Request) -> Response:
             body = self.bodies.get(request.path_params["digest"])
             return Response(status_code=404) if body is None else Response(body, media_type=CBOR)
@@ -108,6 +119,7 @@ class FakeNode:
         return Starlette(
             routes=[
                 Route("/v1/bundles", bundles, methods=["POST"]),
+                Route("/v1/headers/{height:int}", headers),
                 Route("/v1/blobs/{digest}", blobs),
             ]
         )
@@ -334,7 +346,7 @@ def genesis_of(ledger: Ledger) -> Genesis:
 @contextlib.asynccontextmanager
 async def party_world(root: Path, *, devices: int = SIZE) -> AsyncIterator[tuple[PartyWorld, Server, Server]]:
     """Run an MNO and an SP with approved orders for so many ``devices``."""
-    ledger = Ledger(size=SIZE)
+    ledger = Ledger(size=SIZE, begun=SystemClock().now() // SECOND - DAY)
     node = FakeNode(ledger)
     async with listening(node.app()) as url:
         world = PartyWorld(root, ledger, node, url, SeededRandom("parties"))

@@ -2,7 +2,8 @@
 
     <role>.toml     settings
     <role>.sqlite   orders, exchanges, grants, and what the role adds
-    ledger.cbor     what has been learnt of the ledger
+    ledger.cbor     what has been learnt of the ledger: roots, epochs, heights
+    chain.cbor      the newest header that was followed to
     ports           on which ports its access network or broker listened last
 
 and what :mod:`firstlight.roles.registration` keeps.
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from firstlight.chain.light import SECOND, Policy
 from firstlight.custody.system import SystemClock, SystemRandom
 from firstlight.engines.port import Genesis
 from firstlight.errors import ConfigError, MalformedError, StoreError
@@ -28,7 +30,7 @@ from firstlight.onboarding.party import Party, Profile
 from firstlight.onboarding.ports import Grantor
 from firstlight.plan.claims import PartyKind
 from firstlight.ports import Clock, KeyAgreement, Random
-from firstlight.roles import registration
+from firstlight.roles import registration, tracking
 from firstlight.roles.ledger_client import MEMORY, LedgerClient
 from firstlight.roles.party.appraiser import Bodies, LedgerAppraiser
 from firstlight.roles.party.desk import Desk
@@ -38,6 +40,7 @@ from firstlight.roles.party.status import database_of
 from firstlight.roles.party.tokens import Keys, TokenKeys
 from firstlight.roles.party.view import PartyView
 from firstlight.roles.registration import GENESIS, PartyKeys
+from firstlight.roles.tracking import Followed
 from firstlight.settings import MnoSettings, PartySettings, SpSettings, load, write_initial
 from firstlight.stores.exchanges import ExchangeStore
 from firstlight.stores.pending_orders import PendingOrders
@@ -47,6 +50,7 @@ from firstlight.transports.client import Limits, SyncClient
 from firstlight.transports.endpoint import read_endpoint
 
 PORTS = "ports"
+DAY = 86_400
 BURST_SECONDS = 4
 """For how many seconds' worth of exchanges may be begun at once after a silence: a fleet wakes together."""
 NODE_LIMITS = Limits(seconds=5.0, connect_seconds=2.0)
@@ -142,9 +146,9 @@ class Room(contextlib.ExitStack):
     """
 
     def __init__(
-        self, place: Place[PartySettings], exchanges: ExchangeStore, log: Log, *, memory: str = MEMORY
+        self, place: Place[PartySettings], exchanges: ExchangeStore, log: Log, *, process: int | None = None
     ) -> None:
-        """Put it together; ``exchanges`` is closed with it. What is learnt of the ledger goes to ``memory``."""
+        """Put it together; ``exchanges`` is closed with it. Each ``process`` keeps what it learns of the ledger."""
         super().__init__()
         self.place = place
         self.log = log
@@ -154,10 +158,12 @@ class Room(contextlib.ExitStack):
         self.callback(self.pending.close)
         http = SyncClient(NODE_LIMITS)
         ledger = LedgerClient(
-            place.settings.node, place.genesis, place.directory / memory, random=place.random, http=http
+            place.settings.node, place.genesis, _own(place, MEMORY, process), random=place.random, http=http
         )
         self.callback(ledger.close)
-        self.view = PartyView(ledger, place.keys.party)
+        policy = Policy(trusting_period=place.settings.trusting_days * DAY * SECOND)
+        followed = Followed(ledger, _own(place, tracking.MEMORY, process), policy=policy, clock=place.clock)
+        self.view = PartyView(followed, place.keys.party)
         self._bodies = Bodies(place.settings.gateway, http.get, log)
 
     def tokens(self) -> TokenKeys:
@@ -207,6 +213,12 @@ class Room(contextlib.ExitStack):
         """Return what ends grants in time."""
         grace = self.place.settings.plan_seconds
         return Leases(self.exchanges, self.view, clock=self.place.clock, log=self.log, grace=grace)
+
+
+def _own(place: Place[PartySettings], name: str, process: int | None) -> Path:
+    """Return the file called ``name``, or that of one process of several: ``ledger.cbor``, ``ledger-2.cbor``."""
+    path = place.directory / name
+    return path if process is None else path.with_stem(f"{path.stem}-{process}")
 
 
 def _rate(per_second: int) -> Rate:

@@ -62,7 +62,7 @@ async def work(role: str, number: int, state_dir: Path, bound: socket.socket, pa
 
     exchanges.watch(ended)
     with (
-        Room(place, exchanges, log, memory=f"ledger-{number}.cbor") as room,
+        Room(place, exchanges, log, process=number) as room,
         contextlib.closing(room.desk(grantor, keys)) as desk,
     ):
         async with answering(application(role, desk.routes(), log=log))(bound):
