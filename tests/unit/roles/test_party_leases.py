@@ -146,6 +146,15 @@ def test_a_new_plan_of_the_same_owner_leaves_time_to_follow_it(scene: Scene) -> 
     assert (scene.live(), scene.lines) == ({other}, ["plan-changed"])
 
 
+def test_a_grant_that_came_too_late_for_a_head_is_looked_at_under_it(scene: Scene) -> None:
+    other = scene.grant(7)
+    scene.ledger.split(0, 1, 3, origin(3, 1, previous=2))
+    scene.leases.keep()
+    scene.grant(0)
+    scene.leases.keep()
+    assert (scene.live(), scene.lines) == ({other}, ["tenure-over"])
+
+
 def test_a_grant_under_the_new_plan_goes_on(scene: Scene) -> None:
     name = tenure_name(BATCH, 2)
     tenure = scene.ledger.records[name]

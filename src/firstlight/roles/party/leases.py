@@ -29,7 +29,8 @@ class Leases:
         self._clock = clock
         self._log = log
         self._grace = grace
-        self._height = 0
+        self._followed: tuple[int, frozenset[bytes]] = (0, frozenset())
+        """The height that was looked at last, and which grants were looked at there."""
         self._replanned: dict[bytes, int] = {}
         """When it was first seen, for grants given under another plan than the one that is in force."""
 
@@ -47,9 +48,10 @@ class Leases:
             return
         try:
             head = self._view.fresh()
-            if head.view.height != self._height:
+            seen = (head.view.height, frozenset(grant.id for grant in live))
+            if seen != self._followed:
                 self._follow(head, live, now_ns // SECOND)
-                self._height = head.view.height
+                self._followed = seen
             self._end("plan-changed", [grant for grant in live if self._overdue(grant, now_ns // SECOND)])
         except FirstlightError as error:
             self._log.refusal(error, step="leases")
