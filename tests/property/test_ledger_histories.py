@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
@@ -13,10 +14,12 @@ from firstlight.ledger.rules import apply
 from firstlight.ledger.tenure import counted, counting, needed
 from firstlight.ledger.transaction import Accept, Body, Deploy, Freeze, Offer, Recover, Retire, Unfreeze, Withdraw
 from firstlight.testing.chains import P256Key
+from firstlight.testing.definitions import ownership_root, state_root
 from firstlight.testing.ledgers import MemoryLedger, digest
 from firstlight.trees import ownership, sparse
-from firstlight.trees.ownership import Selection, Uniform
+from firstlight.trees.ownership import Selection, Uniform, depth_of
 
+FULL = os.environ.get("FIRSTLIGHT_FULL") == "1"
 SIZE = 40
 DELAY = 50
 KEYS = tuple(P256Key(f"owner {one}") for one in range(400))
@@ -83,6 +86,7 @@ class Histories(RuleBasedStateMachine):
         self.holdings: dict[int, Holding] = {}
         self.pending: dict[int, Pending] = {}
         self.last = 0
+        self.steps = 0
 
     # --- the model's own rules --------------------------------------------------------------------
 
@@ -291,8 +295,20 @@ class Histories(RuleBasedStateMachine):
             mine = sum(owner == number for owner in self.owner_of.values())
             assert counted(number, tenures, batch.tenures, time) == mine
 
-    @rule(index=st.integers(0, SIZE - 1))
-    def proofs_agree(self, index: int) -> None:
+    @invariant()
+    def roots_agree(self) -> None:
+        if not self.batch:
+            return
+        state, trie = self.ledger.state, self.ledger.trie(self.batch)
+        assert state.root == state_root(dict(state.tree.items()))
+        assert trie.root == ownership_root([trie.owner(index) for index in range(SIZE)], depth_of(SIZE))
+
+    @invariant()
+    def proofs_agree(self) -> None:
+        """One index more with each step, so that a history's proofs reach all of them."""
+        if not self.batch:
+            return
+        index, self.steps = self.steps % SIZE, self.steps + 1
         state, trie = self.ledger.state, self.ledger.trie(self.batch)
         bits, length = trie.covering_prefix(index)
         proof = trie.prove(bits, length)
@@ -313,6 +329,10 @@ class Histories(RuleBasedStateMachine):
 
 
 Histories.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=3_000 if FULL else 60,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=not FULL,
 )
 TestHistories = Histories.TestCase

@@ -6,24 +6,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from firstlight.errors import MalformedError, ProofError, RuleError
+from firstlight.testing.definitions import ownership_root
 from firstlight.trees.ownership import OwnershipProof, Selection, Split, Trie, Uniform, depth_of, verify
-from firstlight.trees.ownership.nodes import split_hash, uniform_hash
+from firstlight.trees.ownership.nodes import uniform_hash
 from firstlight.trees.ownership.pages import LeafPage
 
 sizes = st.one_of(st.integers(1, 40), st.sampled_from([1023, 1024, 1025, 2048, 3000]))
-
-
-def defined(owners: list[int], depth: int) -> bytes:
-    """The definition of the root: a uniform subtree is one node, any other is split in halves."""
-
-    def node(low: int, high: int) -> bytes:
-        if len(set(padded[low:high])) == 1:
-            return uniform_hash(padded[low])
-        middle = (low + high) // 2
-        return split_hash(node(low, middle), node(middle, high))
-
-    padded = owners + [0] * ((1 << depth) - len(owners))
-    return node(0, 1 << depth)
 
 
 @st.composite
@@ -103,7 +91,7 @@ class OwnershipMachine(RuleBasedStateMachine):
     @invariant()
     def root_is_a_function_of_the_owners(self) -> None:
         if hasattr(self, "trie"):
-            assert self.trie.root == defined(self.owners, self.trie.depth)
+            assert self.trie.root == ownership_root(self.owners, self.trie.depth)
 
 
 TestOwnership = OwnershipMachine.TestCase

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstlight.errors import ProofError
-from firstlight.trees.sparse import EMPTY, Multiproof, Tree, leaf_hash, node_hash, verify
+from firstlight.testing.definitions import state_root
+from firstlight.trees.sparse import EMPTY, Multiproof, Tree, verify
 
 # Keys that meet early and keys that meet late, so that trees are both bushy and deep.
 keys = st.one_of(
@@ -17,21 +18,6 @@ values = st.binary(max_size=4)
 maps = st.dictionaries(keys, values, max_size=24)
 
 
-def defined(items: dict[bytes, bytes], depth: int = 0) -> bytes:
-    """The definition in the module's docstring, word for word."""
-    from hashlib import sha256
-
-    if not items:
-        return EMPTY
-    if len(items) == 1:
-        ((key, value),) = items.items()
-        return leaf_hash(key, sha256(value).digest())
-    halves: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
-    for key, value in items.items():
-        halves[int.from_bytes(key) >> (255 - depth) & 1][key] = value
-    return node_hash(defined(halves[0], depth + 1), defined(halves[1], depth + 1))
-
-
 @given(maps, st.randoms(use_true_random=False), st.integers(1, 8))
 def test_the_root_is_a_function_of_the_map(items: dict[bytes, bytes], random, step: int) -> None:
     order = list(items)
@@ -39,7 +25,7 @@ def test_the_root_is_a_function_of_the_map(items: dict[bytes, bytes], random, st
     tree = Tree.empty()
     for at in range(0, len(order), step):
         tree = tree.update({key: items[key] for key in order[at : at + step]})
-    assert tree.root == Tree.empty().update(items).root == defined(items)
+    assert tree.root == Tree.empty().update(items).root == state_root(items)
     assert dict(tree.items()) == items
 
 
@@ -55,7 +41,7 @@ def test_any_history_gives_the_canonical_tree(history: list[dict[bytes, bytes | 
             else:
                 model[key] = value
         assert all(tree.get(key) == model.get(key) for key in changes)
-    assert tree.root == defined(model)
+    assert tree.root == state_root(model)
 
 
 @given(maps, st.sets(keys, max_size=6), st.data())
