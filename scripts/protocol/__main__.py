@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scripts import checks_page
 from scripts.protocol import page, rules, vectors
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -13,6 +14,7 @@ def outputs() -> dict[Path, str]:
     """Return what each generated file must hold."""
     protocol = DOCS / "protocol.md"
     found = {protocol: page.fill(protocol.read_text()), DOCS / "firstlight.cddl": rules.whole()}
+    found[DOCS / "checks.md"] = checks_page.page()
     return found | {DOCS / "vectors" / name: text for name, text in vectors.files().items()}
 
 

@@ -153,10 +153,9 @@ def plain_text(text: str) -> str:
 def _party_checks(_: str) -> str:
     """Return the list of a party's checks as its module has it."""
     text = textwrap.dedent(party.__doc__ or "")
-    block = text[text.index("     1  ") : text.index("Every exchange counts once")]
-    return (
-        f"```text\n{textwrap.dedent(block).rstrip().replace('``', '').replace('see :func:`is_clone`', 'see 7.4')}\n```"
-    )
+    block = text[text.index("     1. ") : text.index("Every exchange counts once")]
+    said = re.sub(r"; :[a-z]+:`.*(?=\))| \(:[a-z]+:`[^)]*\)", "", textwrap.dedent(block).rstrip())
+    return f"```text\n{said.replace('``is_clone``', 'see 7.4').replace('``', '')}\n```"
 
 
 def _refusals(_: str) -> str:

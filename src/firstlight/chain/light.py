@@ -206,7 +206,9 @@ def _check_overlap(trusted: Trusted, untrusted: SignedHeader, policy: Policy) ->
     total = trusted.next_validators.total
     needed = total * numerator // denominator
     signed = tally(trusted.header.chain, untrusted.commit, _known_voters(trusted, untrusted), needed=needed)
-    return None if signed > needed else NotEnoughTrust(signed, total)
+    if signed <= needed:
+        return NotEnoughTrust(signed, total)
+    return None
 
 
 def _known_voters(trusted: Trusted, untrusted: SignedHeader) -> Iterator[Validator | None]:

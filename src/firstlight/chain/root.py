@@ -72,12 +72,16 @@ class EpochStatement(Record):
 def open_root(data: bytes, *, signed_by: Sequence[RootStatement] = ()) -> RootStatement:
     """Return the root statement in ``data``, signed by the threshold of each of ``signed_by`` and by its own.
 
-    Raises :class:`ProofError`: ``bad-root-statement`` (keys, threshold), ``root-signature`` (too few signatures, one
-    that does not verify, or one by a key that is in none of the statements); :class:`MalformedError`.
+    1. Its keys ascend, each once, and its threshold can be met (``bad-root-statement``);
+    2. enough of them signed, and enough of each of ``signed_by`` (:func:`_check_threshold`);
+    3. every signature verifies with a key in one of the statements (:func:`_check_signatures`).
+
+    Raises :class:`ProofError` (2 and 3: ``root-signature``), :class:`MalformedError`.
     """
     signed = cose.parse(data, typ=ROOT_TYPE, limit=LIMIT)
     statement = RootStatement.decode(signed.payload)
     _check_keys(statement.keys, statement.threshold, "bad-root-statement")
+    _check_threshold(signed, [*signed_by, statement], "root-signature")
     _check_signatures(signed, [*signed_by, statement], "root-signature")
     return statement
 
@@ -90,8 +94,11 @@ def known_root(data: bytes) -> RootStatement:
 def walk(known: RootStatement, newer: Sequence[bytes]) -> RootStatement:
     """Return the newest root, reached from ``known`` one version at a time.
 
-    Raises :class:`ProofError`: ``root-walk-too-long``, ``root-version`` (not the next version), ``wrong-chain``,
-    and what :func:`open_root` raises.
+    1. There are not too many versions (``root-walk-too-long``);
+    2. each is signed by the one before and by itself (:func:`open_root`);
+    3. it is of the same chain (``wrong-chain``), 4. and the next version (``root-version``).
+
+    Raises :class:`ProofError`, and what :func:`open_root` raises.
     """
     if len(newer) > MAX_WALK:
         raise ProofError("root-walk-too-long", f"more than {MAX_WALK} versions")
@@ -109,13 +116,19 @@ def walk(known: RootStatement, newer: Sequence[bytes]) -> RootStatement:
 def open_epoch(data: bytes, root: RootStatement) -> EpochStatement:
     """Return the epoch statement in ``data``, signed by the threshold of ``root``.
 
-    Raises :class:`ProofError`: ``bad-epoch-statement``, ``wrong-chain``, ``epoch-signature``; :class:`MalformedError`.
+    1. Its witnesses' keys ascend, each once, and its threshold can be met (``bad-epoch-statement``);
+    2. it is of the root's chain (``wrong-chain``);
+    3. enough keys of the root signed it (:func:`_check_threshold`);
+    4. every signature verifies with a key of the root (:func:`_check_signatures`).
+
+    Raises :class:`ProofError` (3 and 4: ``epoch-signature``), :class:`MalformedError`.
     """
     signed = cose.parse(data, typ=EPOCH_TYPE, limit=LIMIT)
     statement = EpochStatement.decode(signed.payload)
     _check_keys(statement.witnesses, statement.threshold, "bad-epoch-statement")
     if statement.chain != root.chain:
         raise ProofError("wrong-chain", f"an epoch of {statement.chain}")
+    _check_threshold(signed, [root], "epoch-signature")
     _check_signatures(signed, [root], "epoch-signature")
     return statement
 
@@ -136,16 +149,19 @@ def _kids(keys: Iterable[bytes]) -> dict[bytes, bytes]:
     return {p256.kid(key): key for key in keys}
 
 
+def _check_threshold(signed: cose.Signed, roots: Sequence[RootStatement], code: str) -> None:
+    signers = {one.kid for one in signed.signatures}
+    for root in roots:
+        if len(signers & _kids(root.keys).keys()) < root.threshold:
+            raise ProofError(code, f"fewer than {root.threshold} signatures of root version {root.version}")
+
+
 def _check_signatures(signed: cose.Signed, roots: Sequence[RootStatement], code: str) -> None:
     if not signed.many:
         raise ProofError(code, "not a COSE_Sign")
     keys = {key for root in roots for key in root.keys}
     if len(_kids(keys)) != len(keys):
         raise ProofError(code, "two keys with one kid")
-    signers = {one.kid for one in signed.signatures}
-    for root in roots:
-        if len(signers & _kids(root.keys).keys()) < root.threshold:
-            raise ProofError(code, f"fewer than {root.threshold} signatures of root version {root.version}")
     try:
         signed.verify(_kids(keys))
     except SignatureError as error:

@@ -259,7 +259,11 @@ def _networks(candidates: Iterable[EnvelopeContent]) -> list[bytes]:
 
 
 def _check_deployed(standing: Standing) -> None:
-    """Raise :class:`ProofError` unless a device of this tenure may onboard."""
+    """Check that a device of this tenure may onboard.
+
+    1. It is not frozen (``tenure-frozen``), 2. nor retired (``tenure-retired``), 3. and has a plan (``not-deployed``).
+    Raises :class:`ProofError`.
+    """
     if standing.state is TenureState.FROZEN:
         raise ProofError("tenure-frozen", f"tenure {standing.number} is frozen")
     if standing.state is TenureState.RETIRED:
@@ -271,8 +275,8 @@ def _check_deployed(standing: Standing) -> None:
 def usable(view: View, party: bytes, role: Role) -> Party:
     """Return the proven record of ``party`` if a device can go to it in that role.
 
-    Raises :class:`ProofError`: ``no-network`` or ``no-service`` (not registered, suspended, another role, or without an
-    endpoint or a key to agree with), ``not-asked``.
+    1. It is registered, active, and has the role, an endpoint and a key to agree with (``no-network``,
+    ``no-service``). Raises :class:`ProofError`, ``not-asked`` too.
     """
     record = view.party(party)
     if (
@@ -297,8 +301,8 @@ def read_services(
 ) -> tuple[View, Mapping[bytes, Party]]:
     """Return the newer view and the services' records by party id, those left out that cannot be used now.
 
-    Raises :class:`ProofError`: ``moved`` if tenure, plan revision or ownership are no longer those discovered, which
-    asks for a new discovery, and what :func:`verify_bundle` raises.
+    1. The bundle holds (:func:`verify_bundle`); 2. tenure, plan and plan revision are those discovered (``moved``,
+    which asks for a new discovery); 3. the device may onboard (:func:`_check_deployed`). Raises :class:`ProofError`.
     """
     size = None if discovered.view.batch is None else discovered.view.batch.size
     view = verify_bundle(answer, request, trust=trust, batch_size=size)

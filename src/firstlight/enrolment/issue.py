@@ -147,8 +147,9 @@ def crl_to_pem(crl: bytes) -> bytes:
 def crl_serials(crl: bytes, *, anchor: bytes) -> frozenset[int]:
     """Return the serial numbers that a DER revocation list by ``anchor`` revokes.
 
-    Raises :class:`MalformedError` (``crl-malformed``; for the anchor ``certificate-malformed``,
-    ``certificate-wrong-key``), :class:`SignatureError` (``crl-untrusted``).
+    1. It is one (``crl-malformed``); 2. the anchor issued and signed it (``crl-untrusted``). Raises
+    :class:`MalformedError` (1; for the anchor ``certificate-malformed``, ``certificate-wrong-key``),
+    :class:`SignatureError` (2).
     """
     parsed, issuer = _load_crl(crl), _load(anchor)
     key = p256.load(_public(issuer))

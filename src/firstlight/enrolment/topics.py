@@ -43,16 +43,21 @@ def topic_of(name: str, leaf: str) -> str:
 
 
 def check_publish(name: str, topic: str) -> None:
-    """Let ``name`` publish to ``topic``, or raise :class:`AccessError`: ``topic-malformed``, ``topic-not-yours``."""
+    """Let ``name`` publish to ``topic``.
+
+    1. It is a topic name (``topic-malformed``), 2. below the client's own (``topic-not-yours``). Raises
+    :class:`AccessError`.
+    """
     if len(topic) > MAX_TOPIC or not _LEVELS.fullmatch(topic):
         raise AccessError("topic-malformed", "not a topic name")
     _check_own(name, topic)
 
 
 def check_subscribe(name: str, pattern: str) -> None:
-    """Let ``name`` subscribe to ``pattern``, or raise :class:`AccessError` as :func:`check_publish`.
+    """Let ``name`` subscribe to ``pattern``.
 
-    Wildcards count below the client's own level only: ``+`` as a whole level, ``#`` as the last one.
+    1. It is a topic filter (``topic-malformed``), 2. below the client's own (``topic-not-yours``). Wildcards count
+    below the client's own level only: ``+`` as a whole level, ``#`` as the last one. Raises :class:`AccessError`.
     """
     levels = pattern.split("/")
     literal = "/".join("x" if level == "+" or (level == "#" and last) else level for level, last in _marked(levels))

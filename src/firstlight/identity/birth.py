@@ -118,7 +118,8 @@ class Leaf(Record):
     def verify(self, index: int, size: int, path: tuple[bytes, ...], leaves_root: bytes) -> None:
         """Check that this is leaf ``index`` of a batch of ``size`` devices with that root.
 
-        Raises :class:`firstlight.errors.ProofError`: ``bad-path`` (a path that does not fit), ``not-in-batch``.
+        1. The path fits index and size (:func:`root_from_path`); 2. it leads to the root (``not-in-batch``). Raises
+        :class:`firstlight.errors.ProofError`.
         """
         if rfc6962.root_from_path(self.hash(), index, size, path) != leaves_root:
             raise ProofError("not-in-batch", "the leaf does not hash into the batch's leaves root")

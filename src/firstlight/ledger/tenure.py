@@ -74,10 +74,10 @@ class Standing:
 def counting(number: int, tenures: Tenures, time: int) -> Standing:
     """Return what tenure ``number`` of the trie amounts to at header time ``time`` (Unix seconds).
 
-    1. An offer that is not accepted, be it live, withdrawn or expired, counts as its ``previous``.
-    2. A tenure whose origin was received by a transfer that the seller's recovery has undone counts as the
-       tenure that was sold.
-    3. Anything else counts as itself; a held origin freezes its active tenures.
+    - An offer that is not accepted, be it live, withdrawn or expired, counts as its ``previous``.
+    - A tenure whose origin was received by a transfer that the seller's recovery has undone counts as the
+      tenure that was sold.
+    - Anything else counts as itself; a held origin freezes its active tenures.
 
     Raises :class:`ProofError`: ``no-tenure`` for number 0 (padding), ``tenure-missing`` if a record that must be read
     is not in ``tenures`` (see :func:`needed`), ``tenure-malformed`` if records contradict each other.

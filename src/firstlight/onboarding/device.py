@@ -171,10 +171,10 @@ class Begun:
     def read(self, response_1: bytes, *, evidence: EvidenceMaker, request: bytes = b"") -> Sent | Rediscover | BackOff:
         """Read response 1 and make message 3; ``request`` is a CSR for a certificate, nothing for a SIM.
 
-        1. The response is well formed and ID_CRED_R is the kid of the ledger's key (else :class:`Rediscover`);
-        2. MAC_2 holds with the credential made from the ledger's key; 3. EAD_2 is not more than ten blocks ahead of the
-        view, unless the view was renewed for that already (else :class:`Rediscover`). Whatever else, and a second
-        key that the ledger does not name: :class:`BackOff`.
+        1. ID_CRED_R is the kid of the ledger's key (``unexpected-credential``); 2. MAC_2 holds with the credential
+        made from the ledger's key (``bad-mac``); 3. EAD_2 is not more than ten blocks ahead of the view, unless the
+        view was renewed for that already (``party-ahead``). 1 and 3 bring a :class:`Rediscover`, whatever else, and a
+        second key that the ledger does not name, a :class:`BackOff`.
         """
         try:
             if is_error(response_1):

@@ -185,9 +185,9 @@ class Head(Record):
 def collect(items: Sequence[Ead], known: Mapping[int, bool], *, required: Sequence[int] = ()) -> dict[int, bytes]:
     """Return the values of the EAD items with ``known`` labels (label to whether it is critical).
 
-    Unknown items are passed over unless they are critical. Raises :class:`firstlight.errors.ExchangeError`:
-    ``unknown-critical-ead``; :class:`MalformedError` (``bad-ead``) for a known item that is doubled, empty or of
-    the wrong criticality, or a ``required`` one that is missing.
+    1. Unknown items are passed over unless they are critical (``unknown-critical-ead``); 2. no known one is doubled,
+    empty or of the wrong criticality, and no ``required`` one is missing (``bad-ead``). Raises
+    :class:`firstlight.errors.ExchangeError` (1), :class:`MalformedError` (2).
     """
     found: dict[int, bytes] = {}
     for item in items:

@@ -1,25 +1,25 @@
 """A party's side of onboarding: bytes in, bytes out; an MNO or SP answers a device's exchange.
 
-Nothing is kept between message 2 and message 3 (:mod:`firstlight.onboarding.token`). The checks of message 3,
-in this order; the first that fails decides:
+Nothing is kept between message 2 and message 3 (:mod:`firstlight.onboarding.token`). The checks of message 3 in their
+order; the first that fails decides. Whoever fails one of 1 to 4 gets one uniform EDHOC error, from 5 on refusals are
+protected in EAD_4:
 
-     1  the claim parses within its bounds
-     2  the batch is one for which the party holds an order (nothing is fetched)
-     3  the leaf is in the batch, and ID_CRED_I names it
-     4  MAC_3 holds
-        -- until here one uniform EDHOC error, from here refusals protected in EAD_4 --
-     5  ``exchange-used``       another message 3 for this exchange has counted
-     6  ``superseded``          message 2 is older than that of the device's newest granted exchange
-     7  ``view-too-old``        the party's own view is older than it allows; ``party-suspended``
-     8  ``not-accepted``, ``frozen``, ``retired``, ``not-deployed``   the tenure that counts
-     9  ``stale-view``          tenure, plan revision or revision of the party's record differ at its head
-    10  ``bad-plan-opening``    the plan claim does not open in the tenure's plan
-    11  ``wrong-party``, ``wrong-kind``   the claim names somebody else, or this party as something that it is not
-    12  ``order-unknown``, ``order-foreign``, ``order-expired``, ``order-full``
-    13  evidence                the appraiser's code
-    14  ``clone-alarm``         see :func:`is_clone`
-    15  request                 the grantor's code
-    16  one commit: exchange, hash of message 3, message 4, grant, order slot
+     1. C_R is this party's (``wrong-identifier``); claim, evidence and request are within their bounds (``too-large``)
+     2. the batch is one for which the party holds an order (nothing is fetched; ``batch-unknown``)
+     3. the leaf is in the batch (:meth:`Leaf.verify`), and ID_CRED_I names it (``wrong-credential``)
+     4. MAC_3 holds (``bad-mac``)
+     5. ``exchange-used``: no other message 3 for this exchange has counted
+     6. ``superseded``: message 2 is not older than that of the device's newest granted exchange
+     7. ``view-too-old``, ``party-suspended``: the party's own view is new enough, and the party active
+     8. ``not-accepted``, ``frozen``, ``retired``, ``not-deployed``: the tenure that counts is active and has a plan
+     9. ``stale-view``: tenure, plan revision and revision of the party's record are those at its head
+    10. ``bad-plan-opening``: the plan claim opens in the tenure's plan
+    11. ``wrong-party``, ``wrong-kind``: the claim names this party, as something that it is
+    12. ``order-unknown``, ``order-foreign``, ``order-expired``, ``order-full``: the order counts and has room
+    13. the appraiser affirms the evidence (its code; :func:`_affirmed`)
+    14. ``clone-alarm``: no second device has this birth credential (``is_clone``)
+    15. the grantor takes the request (its code; :meth:`SimGrantor.grant`, :meth:`CertificateGrantor.grant`)
+    16. exchange, hash of message 3, message 4, grant and order slot are one commit
 
 Every exchange counts once: refusals (but for ``exchange-used``, which is the same bytes each time) are committed as
 grants are, before message 4 leaves, because two plaintexts under one K_4 would break it.
@@ -305,8 +305,7 @@ class Party:
             order = self._order(asked.claim, standing, chosen, now)  # 12
             appraisal = self._appraise(asked, sure, now)  # 13
             result = appraisal.result
-            if appraisal.refusal is not None:
-                raise RefusedError(appraisal.refusal)
+            _affirmed(appraisal)
             history = self._exchanges.history(asked.claim.batch, asked.claim.index, standing.origin)
             if is_clone(asked.claim.stored_grant, history, asked.opened_ns):  # 14
                 alarm = standing.origin
@@ -403,6 +402,11 @@ class Party:
         )
 
 
+def _affirmed(appraisal: Appraisal) -> None:
+    if appraisal.refusal is not None:
+        raise RefusedError(appraisal.refusal)
+
+
 def is_clone(named: bytes | None, history: History, opened_ns: int) -> bool:
     """Tell whether the grant that a device names betrays a second device with the same birth credential.
 
@@ -429,7 +433,14 @@ def _repeat(asked: Authenticated, counted: Answered) -> Reply:
     The refusal is always the same plaintext, and another message 3 has another TH_4, so K_4 seals nothing twice.
     """
     where = (asked.session.th_3, asked.claim.batch, asked.claim.index)
-    if counted.digest_3 == asked.digest_3:
-        return Reply(counted.message_4, ANSWERED, *where, repeated=True)
-    item = Ead(messages.EAD_REFUSAL, True, Refusal("exchange-used").encode())
-    return Reply(asked.session.message_4([item]), "exchange-used", *where)
+    try:
+        _check_same(asked, counted)
+    except RefusedError as refused:
+        item = Ead(messages.EAD_REFUSAL, True, Refusal(refused.code).encode())
+        return Reply(asked.session.message_4([item]), refused.code, *where)
+    return Reply(counted.message_4, ANSWERED, *where, repeated=True)
+
+
+def _check_same(asked: Authenticated, counted: Answered) -> None:
+    if counted.digest_3 != asked.digest_3:
+        raise RefusedError("exchange-used")

@@ -66,7 +66,11 @@ def seal_token(state: OpenState, ring: KeyRing, *, chain: str, party: bytes, ran
 
 
 def open_token(token: bytes, ring: KeyRing, *, chain: str, party: bytes, now_ns: int) -> OpenState:
-    """Return the state in a token; :class:`ExchangeError`: ``bad-token``, ``token-expired``."""
+    """Return the state in a token.
+
+    1. A key that is still alive opens it, for this chain and party (``bad-token``); 2. message 2 was made at most two
+    minutes ago (``token-expired``). Raises :class:`ExchangeError`.
+    """
     for key in (ring.current, ring.previous):
         if key is None or not key.alive(now_ns) or len(token) <= _NONCE:
             continue

@@ -49,9 +49,9 @@ def parse_order(data: bytes) -> Order:
 def open_order(data: bytes, *, key: bytes, chain: str, party: bytes, now: int) -> Order:
     """Return an order that ``party`` may take on.
 
-    1. It is signed by ``key``, the key of the tenure's origin (:class:`SignatureError`); 2. it is well formed
-    (MalformedError); 3. it is for this chain (``wrong-chain``) and 4. this party (``wrong-party``); 5. it has not
-    run out at ``now`` (``order-expired``). Raises :class:`ProofError` where nothing else is said.
+    1. It is signed by ``key``, the key of the tenure's origin (:class:`SignatureError` ``unknown-key``,
+    ``bad-signature``), and well formed (MalformedError); 2. it is for this chain (``wrong-chain``) and 3. this party
+    (``wrong-party``); 4. it has not run out at ``now`` (``order-expired``). Raises :class:`ProofError` otherwise.
     """
     order = Order.decode(cose.open1(data, typ=TYP, key=key, limit=MAX_ORDER))
     if order.chain != chain:

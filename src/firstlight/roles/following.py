@@ -29,7 +29,7 @@ async def begin(genesis: Genesis, fetch: Fetch) -> Trusted:
     """Return the first header, verified against the genesis.
 
     1. It is of height 1 and of the genesis' time (``not-first-header``); 2. the validators of the genesis, and no
-    others, committed it (codes of :func:`firstlight.chain.commit.verify_commit`); 3. as :func:`trusted`.
+    others, committed it (:func:`firstlight.chain.commit.verify_commit`); 3. as :func:`trusted`.
     """
     first = await fetch(1)
     if first.header.height != 1 or first.header.time != genesis.time:
@@ -41,8 +41,12 @@ async def begin(genesis: Genesis, fetch: Fetch) -> Trusted:
 def path(known: Trusted, target: HeaderAnswer, policy: Policy, now: int) -> Generator[int, HeaderAnswer, Trusted]:
     """Return ``target`` once it is verified from ``known`` at ``now`` (Unix ns), over headers in between if need be.
 
-    Yields the heights of those and is sent what somebody says they are. Raises :class:`ProofError`: the code of the
-    verdict, ``too-many-steps``, ``wrong-height`` (another header than was asked for), and as :func:`trusted`.
+    Yields the heights of those and is sent what somebody says they are.
+
+    1. Each step from what is known holds (:func:`firstlight.chain.light.verify`, the code of its verdict), with
+    validators that the header names for the next height (:func:`trusted`); 2. there are not too many steps
+    (``too-many-steps``), 3. and each is to the height that was asked for (``wrong-height``). Raises
+    :class:`ProofError`.
     """
     wanted = [target]
     for _ in range(MAX_STEPS):

@@ -131,7 +131,8 @@ def open_request(data: bytes, *, chain: str) -> RegisterParty:
     """Return what a request asks for.
 
     1. It is a transaction that registers a party (:class:`MalformedError`; ``not-a-request``) 2. of this chain
-    (``wrong-chain``), 3. signed by the party's key (:class:`firstlight.errors.SignatureError`) and nobody else.
+    (``wrong-chain``), 3. signed by the party's key and nobody else (:class:`SignatureError`
+    ``unknown-key``, ``bad-signature``).
     """
     if len(data) > MAX_REQUEST:
         raise MalformedError("too-large", f"{len(data)} bytes, at most {MAX_REQUEST}")

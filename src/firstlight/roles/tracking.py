@@ -75,9 +75,9 @@ class Followed:
     def view(self, *names: str) -> View:
         """Return a view of the newest head, once it has been followed to; what is learnt is kept first.
 
-        Raises what the ledger raises, and :class:`ProofError`: 1. a head below the last one (``height-back``), 2. a
-        second one of its height (``chain-forked``), 3. a header that is not the head's (``wrong-header``), 4. one that
-        does not follow (codes of :func:`firstlight.chain.light.verify` and :func:`firstlight.roles.following.path`).
+        1. It is not below the last one (``height-back``), 2. no second one of its height (``chain-forked``), 3. has the
+        header that was proven (``wrong-header``), 4. which follows (:func:`firstlight.roles.following.path`). Raises
+        :class:`ProofError`, and what the ledger raises.
         """
         view = self._ledger.view(*names)
         known = None if self._known is None else self._known.header

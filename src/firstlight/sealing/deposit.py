@@ -83,8 +83,9 @@ class ParsedDeposit:
     def verify(self, *, key: bytes, chain: str, gateway: str) -> DepositList:
         """Return the list, checked.
 
-        1. It is signed by ``key``, that of the tenure's origin (:class:`SignatureError`); 2. it is for this chain
-        (``wrong-chain``) and 3. this gateway (``wrong-gateway``). Raises :class:`ProofError` otherwise.
+        1. It is signed by ``key``, that of the tenure's origin (:class:`SignatureError` ``unknown-key``,
+        ``bad-signature``); 2. it is for this chain (``wrong-chain``) and 3. this gateway (``wrong-gateway``). Raises
+        :class:`ProofError` otherwise.
         """
         self.signed.verify({p256.kid(key): key})
         if self.claimed.chain != chain:

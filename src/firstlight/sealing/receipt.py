@@ -83,10 +83,11 @@ def open_receipt(sealed: bytes, agreement: KeyAgreement, expected: Expected) -> 
 
     1. It has the constant size (MalformedError ``wrong-size``); 2. it opens with the receipt key for this chain
     and locator (SignatureError ``cannot-open``, MalformedError ``bad-point``, ``bad-padding``); 3. it is signed by
-    the device's attestation key (SignatureError) and well formed (MalformedError); 4. it is for this chain
-    (``wrong-chain``), 5. by this device (``wrong-device``), 6. under a tenure of this owner (``wrong-tenure``);
-    7. its counter is higher than the last one seen (``receipt-replayed``). Receipts that are fetched together may
-    stand in any order: open them against the last counter before, then sort. Raises :class:`ProofError` otherwise.
+    the device's attestation key (SignatureError ``unknown-key``, ``bad-signature``) and well formed (MalformedError);
+    4. it is for this chain (``wrong-chain``), 5. by this device (``wrong-device``), 6. under a tenure of this owner
+    (``wrong-tenure``); 7. its counter is higher than the last one seen (``receipt-replayed``). Receipts that are
+    fetched together may stand in any order: open them against the last counter before, then sort. Raises
+    :class:`ProofError` otherwise.
     """
     if len(sealed) != SEALED_SIZE:
         raise MalformedError("wrong-size", f"a receipt has {SEALED_SIZE} bytes, not {len(sealed)}")

@@ -137,7 +137,10 @@ def make_auts(k: bytes, opc: bytes, rand: bytes, sqn_ms: int) -> bytes:
 
 
 def open_auts(k: bytes, opc: bytes, rand: bytes, auts: bytes) -> int:
-    """Return SQN_MS from an AUTS for ``rand``; :class:`SignatureError` (``bad-auts``) if MAC-S does not match."""
+    """Return SQN_MS from an AUTS for ``rand``.
+
+    1. MAC-S matches (``bad-auts``). Raises :class:`SignatureError`.
+    """
     sqn = xor(auts[:6], milenage.f5_star(k, opc, rand)) if len(auts) == 14 else bytes(6)
     _, mac_s = milenage.f1(k, opc, rand, sqn, _AMF_RESYNC)
     if len(auts) != 14 or not hmac.compare_digest(mac_s, auts[6:]):

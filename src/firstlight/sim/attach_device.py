@@ -58,7 +58,7 @@ def respond(sim: SoftSim, identity: Identity, challenge: Challenge) -> Answered 
     2. AUTN has the separation bit set (``separation-missing``, RFC 9048 §3.1).
     3. AUTN was made with our K (``network-not-authentic``).
     4. Its sequence number is fresh; otherwise a :class:`SyncFailure`.
-    5. The MAC covers our identity under keys bound to the name (``network-not-authentic``).
+    5. The MAC covers our identity under keys bound to the name (:func:`_check_cover`).
 
     Raises :class:`AccessError`.
     """
@@ -74,15 +74,22 @@ def respond(sim: SoftSim, identity: Identity, challenge: Challenge) -> Answered 
             return SyncFailure(auts)
         case aka.Accepted(res, ck, ik, sequence):
             keys = session_keys(own.imsi, challenge.network, challenge.autn, ck, ik)
-            expected = challenge_mac(keys.k_aut, identity, challenge.rand, challenge.autn, challenge.network)
-            if not hmac.compare_digest(expected, challenge.mac):
-                raise AccessError("network-not-authentic", "the challenge does not cover what this device sent")
+            _check_cover(keys, identity, challenge)
             response = Response(res, response_mac(keys.k_aut, challenge, res))
             return Answered(replace(sim, sequence=sequence), response, keys)
 
 
+def _check_cover(keys: Keys, identity: Identity, challenge: Challenge) -> None:
+    expected = challenge_mac(keys.k_aut, identity, challenge.rand, challenge.autn, challenge.network)
+    if not hmac.compare_digest(expected, challenge.mac):
+        raise AccessError("network-not-authentic", "the challenge does not cover what this device sent")
+
+
 def conclude(answered: Answered, success: Success) -> Session:
-    """Return the session that a success opens; :class:`AccessError` (``network-not-authentic``) if it is forged."""
+    """Return the session that a success opens.
+
+    1. Its MAC covers this device's response (``network-not-authentic``). Raises :class:`AccessError`.
+    """
     keys = answered.keys
     expected = success_mac(keys.k_aut, answered.response, success.session, success.proxy, success.lifetime)
     if not hmac.compare_digest(expected, success.mac):

@@ -48,7 +48,10 @@ def challenge(imsi: str, identity: Identity, vector: Vector, network: str) -> Pe
 
 
 def check(pending: Pending, response: Response) -> None:
-    """Judge a response. 1. RES is XRES (``wrong-response``). 2. The MAC holds (``bad-mac``). Raises AccessError."""
+    """Judge a response.
+
+    1. RES is XRES (``wrong-response``). 2. The MAC holds (``bad-mac``). Raises :class:`AccessError`.
+    """
     if not hmac.compare_digest(response.res, pending.vector.xres):
         raise AccessError("wrong-response", "RES is not the expected one")
     expected = response_mac(pending.keys.k_aut, pending.challenge, response.res)

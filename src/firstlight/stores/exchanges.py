@@ -220,8 +220,8 @@ class ExchangeStore(Store):
     def commit(self, entry: Entry) -> Answered | None:
         """Commit an exchange; see ``onboarding.ports.Exchanges``.
 
-        1. An exchange of that TH_3 that has counted is what counts; 2. the device's version is the one decided upon;
-        3. the order has room; 4. the identifier is free, in this store and to the hook; 5. all of it is written.
+        In this order: an exchange of that TH_3 that has counted is what counts; the device's version is the one decided
+        upon; the order has room; the identifier is free, in this store and to the hook; all of it is written.
         """
         ended: tuple[StoredGrant, ...] = ()
         try:

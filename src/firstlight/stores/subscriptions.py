@@ -246,6 +246,11 @@ class Subscriptions(Store):
         return None if row is None else _subscription(row)
 
     def _usable(self, imsi: str) -> Subscription:
+        """Return a subscription that may be used now.
+
+        1. There is one (``unknown-subscriber``), 2. it is not switched off (``subscription-suspended``), 3. and has not
+        ended (``subscription-dead``). Raises :class:`AccessError`.
+        """
         found = self.get(imsi)
         if found is None:
             raise AccessError("unknown-subscriber", "there is no such subscription")

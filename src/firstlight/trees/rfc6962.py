@@ -153,9 +153,9 @@ def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
     Raises :class:`ProofError` (``bad-path``). The caller compares the root.
     """
     if not 0 <= index < size:
-        raise ProofError("bad-path", f"index {index} is not below size {size}")
+        raise _bad_path(1, f"index {index} is not below size {size}")
     if len(leaf) != WIDTH or any(len(part) != WIDTH for part in path):
-        raise ProofError("bad-path", "a hash is not 32 bytes")
+        raise _bad_path(2, "a hash is not 32 bytes")
     parts = iter(path)
     last = size - 1
     current = leaf
@@ -164,13 +164,13 @@ def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
         if index & 1 or index < last:
             sibling = next(parts, None)
             if sibling is None:
-                raise ProofError("bad-path", f"{len(path)} hashes are too few")
+                raise _bad_path(3, f"{len(path)} hashes are too few")
             used += 1
             current = node_hash(sibling, current) if index & 1 else node_hash(current, sibling)
         index >>= 1
         last >>= 1
     if used != len(path):
-        raise ProofError("bad-path", f"{len(path)} hashes are too many")
+        raise _bad_path(3, f"{len(path)} hashes are too many")
     return current
 
 
@@ -181,9 +181,9 @@ def root_from_multiproof(leaves: Mapping[int, bytes], size: int, proof: Sequence
     is missing or left over. Raises :class:`ProofError` (``bad-multiproof``). The caller compares the root.
     """
     if not leaves or min(leaves) < 0 or max(leaves) >= size:
-        raise ProofError("bad-multiproof", f"leaves do not lie in a tree of {size}")
+        raise _bad_multiproof(1, f"leaves do not lie in a tree of {size}")
     if any(len(part) != WIDTH for part in proof) or any(len(leaf) != WIDTH for leaf in leaves.values()):
-        raise ProofError("bad-multiproof", "a hash is not 32 bytes")
+        raise _bad_multiproof(2, "a hash is not 32 bytes")
     level = dict(sorted(leaves.items()))
     parts = iter(proof)
     width = size
@@ -191,7 +191,7 @@ def root_from_multiproof(leaves: Mapping[int, bytes], size: int, proof: Sequence
         level = _raise_level(level, width, parts)
         width = (width + 1) // 2
     if next(parts, None) is not None:
-        raise ProofError("bad-multiproof", "hashes are left over")
+        raise _bad_multiproof(3, "hashes are left over")
     return level[0]
 
 
@@ -211,6 +211,16 @@ def _raise_level(level: dict[int, bytes], width: int, parts: Iterable[bytes]) ->
         if sibling is None:
             sibling = next(stream, None)
             if sibling is None:
-                raise ProofError("bad-multiproof", "hashes are missing")
+                raise _bad_multiproof(3, "hashes are missing")
         above[parent] = node_hash(sibling, value) if position & 1 else node_hash(value, sibling)
     return above
+
+
+def _bad_path(check: int, why: str) -> ProofError:
+    """Return the refusal by check number ``check`` of :func:`root_from_path`."""
+    return ProofError("bad-path", f"{why} ({check})")
+
+
+def _bad_multiproof(check: int, why: str) -> ProofError:
+    """Return the refusal by check number ``check`` of :func:`root_from_multiproof`."""
+    return ProofError("bad-multiproof", f"{why} ({check})")

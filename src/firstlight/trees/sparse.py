@@ -279,15 +279,16 @@ def verify(root: bytes, claims: Mapping[bytes, bytes | None], proof: Multiproof)
     """
     keys = sorted(claims)
     if not 1 <= len(keys) <= MAX_CLAIMS or any(len(key) != KEY_SIZE for key in keys):
-        raise _bad("claims are none, too many, or not under 32-byte keys")
+        raise _bad(1, "claims are none, too many, or not under 32-byte keys")
     places = _places(keys, claims, proof)
     fold = _Fold(places, proof.siblings)
     if fold.root() != root:
-        raise _bad("the proof leads to another root")
+        raise _bad(6, "the proof leads to another root")
 
 
-def _bad(why: str) -> ProofError:
-    return ProofError("bad-state-proof", why)
+def _bad(check: int, why: str) -> ProofError:
+    """Return the refusal by check number ``check`` of :func:`verify`."""
+    return ProofError("bad-state-proof", f"{why} ({check})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +306,7 @@ def _places(keys: list[bytes], claims: Mapping[bytes, bytes | None], proof: Mult
     at = 0
     for depth in proof.depths:
         if at == len(keys):
-            raise _bad("places are left over")
+            raise _bad(2, "places are left over")
         shift = _DEPTH - depth
         prefix = numbers[at] >> shift
         start = at
@@ -316,9 +317,9 @@ def _places(keys: list[bytes], claims: Mapping[bytes, bytes | None], proof: Mult
             held = _stranger_hash(strangers.pop(), claims)
         places.append(_Place(numbers[start], depth, EMPTY if held is None else held))
     if at != len(keys):
-        raise _bad("places are missing")
+        raise _bad(2, "places are missing")
     if strangers:
-        raise _bad("strangers are left over or out of order")
+        raise _bad(4, "strangers are left over or out of order")
     return places
 
 
@@ -330,14 +331,14 @@ def _held(keys: list[bytes], claims: Mapping[bytes, bytes | None]) -> bytes | No
         if value is None:
             continue
         if held is not None:
-            raise _bad("two present keys in one place")
+            raise _bad(3, "two present keys in one place")
         held = leaf_hash(key, sha256(value).digest())
     return held
 
 
 def _stranger_hash(stranger: Stranger, claims: Mapping[bytes, bytes | None]) -> bytes:
     if stranger.key in claims:
-        raise _bad("a claimed key poses as a stranger")
+        raise _bad(3, "a claimed key poses as a stranger")
     return leaf_hash(stranger.key, stranger.value_hash)
 
 
@@ -348,7 +349,7 @@ class _Fold:
 
     def __init__(self, places: list[_Place], siblings: tuple[bytes, ...]) -> None:
         if EMPTY in siblings:
-            raise _bad("the empty subtree is written out")
+            raise _bad(4, "the empty subtree is written out")
         self._places = places
         self._siblings = siblings
         self._used = 0
@@ -357,7 +358,7 @@ class _Fold:
     def root(self) -> bytes:
         result = self._subtree(0, len(self._places), 0)
         if self._used != len(self._siblings):
-            raise _bad("siblings are left over")
+            raise _bad(4, "siblings are left over")
         return result
 
     def _subtree(self, low: int, high: int, depth: int) -> bytes:
@@ -374,7 +375,7 @@ class _Fold:
             self._check_branch(left, right)
             current = sha256(b"\x01" + left + right).digest()
         if at < depth:
-            raise _bad("a place lies inside another")
+            raise _bad(2, "a place lies inside another")
         return self._climb(current, bits >> (_DEPTH - at), at - depth)
 
     def _climb(self, current: bytes, bits: int, levels: int) -> bytes:
@@ -382,11 +383,11 @@ class _Fold:
         siblings = self._siblings[self._used : self._used + levels]
         self._used += levels
         if len(siblings) != levels:
-            raise _bad("siblings are missing")
+            raise _bad(4, "siblings are missing")
         for sibling in siblings:
             other = sibling or EMPTY
             if len(other) != KEY_SIZE:
-                raise _bad("a sibling is not 32 bytes")
+                raise _bad(4, "a sibling is not 32 bytes")
             if not sibling or current == EMPTY:
                 self._check_branch(current, other)
             pair = other + current if bits & 1 else current + other
@@ -396,4 +397,4 @@ class _Fold:
 
     def _check_branch(self, one: bytes, other: bytes) -> None:
         if (one == EMPTY and other in self._lone) or (other == EMPTY and one in self._lone):
-            raise _bad("a branch with fewer than two keys")
+            raise _bad(5, "a branch with fewer than two keys")

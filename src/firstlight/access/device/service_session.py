@@ -85,6 +85,11 @@ def client_context(certificate: Path, key: Path, anchors: Sequence[bytes]) -> ss
 async def _secure(
     connection: object, context: ssl.SSLContext, access: ServiceAccess
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a TLS connection to a service that is the one which the grant named.
+
+    1. Its certificate leads to an anchor of the grant, and names the server (OpenSSL; ``service-untrusted``); 2. it is
+    valid now (:func:`_check_time`). Raises :class:`AccessError`.
+    """
     try:
         reader, writer = await asyncio.open_connection(
             sock=connection, ssl=context, server_hostname=access.server_name, ssl_shutdown_timeout=1.0

@@ -71,7 +71,12 @@ class Forwarder:
         self._half_open = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection to its end."""
+        """Serve one connection to its end.
+
+        1. The client has credentials (``forwarder-no-credentials``), 2. of a session that is live
+        (``forwarder-no-session``), 3. and asks to be connected (``forwarder-bad-request``) 4. to where the operator
+        allows (``forwarder-destination-refused``).
+        """
         try:
             await self._serve(reader, writer)
         except _Closed as closed:

@@ -181,11 +181,10 @@ class EmbeddedNetwork:
         """Attach a device.
 
         1. The identity can be revealed (``bad-suci``).
-        2. The subscription may be used (``unknown-subscriber``, ``subscription-suspended``, ``subscription-dead``).
+        2. The subscription may be used (:meth:`firstlight.stores.subscriptions.Subscriptions._usable`).
         3. The device takes the challenge for its network's (``network-rejected``), resynchronising once at most
-           (``resync-repeated``, ``bad-auts``).
-        4. RES and its MAC hold (``wrong-response``, ``bad-mac``).
-        5. The use is recorded; the subscription may still be used (as 2).
+           (``resync-repeated``).
+        4. RES and its MAC hold (``wrong-response``, ``bad-mac``). Then the use is recorded, if 2 still holds.
         """
         imsi = attach_network.identify(identity.suci, self._home_keys)
         pending, message = await self._challenge(imsi, identity, reader, writer)

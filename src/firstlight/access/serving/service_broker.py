@@ -65,7 +65,7 @@ class Gate:
     async def enter(self, client: door.Client) -> None:
         """Let ``client`` in; an older connection of the same name goes first.
 
-        Raises :class:`AccessError` (``certificate-revoked``) if it was revoked since its handshake began.
+        1. It was not revoked since its handshake began (``certificate-revoked``). Raises :class:`AccessError`.
         """
         while (older := self._live.get(client.name)) is not None:
             older.drop()
@@ -90,7 +90,11 @@ class Gate:
         return list(self._live.values())
 
     def permits(self, client: door.Client, topic: str, action: Action) -> bool:
-        """Tell whether ``client`` may do that; a client that may not publish is dropped."""
+        """Tell whether ``client`` may do that; a client that may not publish is dropped.
+
+        1. It was not revoked since it connected (``certificate-revoked``); 2. the topic is its own
+        (:func:`check_publish`, :func:`check_subscribe`).
+        """
         try:
             if client.serial in self._revoked:
                 raise AccessError("certificate-revoked", "revoked since it connected")

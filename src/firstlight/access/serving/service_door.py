@@ -98,6 +98,10 @@ async def secure(connection: socket.socket, context: ssl.SSLContext) -> Client:
 
 
 def _named(certificate: dict[str, object] | None) -> tuple[str, int]:
+    """Return name and serial number of a client's certificate.
+
+    1. Its name is that of a credential (``certificate-bad-name``). Raises :class:`AccessError`.
+    """
     subject = (certificate or {}).get("subject")
     serial = (certificate or {}).get("serialNumber")
     match subject:
@@ -109,9 +113,9 @@ def _named(certificate: dict[str, object] | None) -> tuple[str, int]:
 async def read_connect(client: Client) -> tuple[bytes, int]:
     """Return the bytes of the client's CONNECT packet (MQTT 3.1.1 §3.1) and its keep-alive in seconds.
 
-    It must be of protocol level 4, with the certificate's name as client identifier, a clean session, no will, no
-    user name and no password. Raises :class:`MalformedError` (``connect-malformed``), :class:`AccessError`
-    (``connect-refused``), :class:`TimeoutError` and :class:`EOFError`.
+    1. It is one, of protocol level 4 (``connect-malformed``); 2. it asks for a clean session, without will, user name
+    and password, with the certificate's name as client identifier (``connect-refused``). Raises
+    :class:`MalformedError` (1), :class:`AccessError` (2), :class:`TimeoutError` and :class:`EOFError`.
     """
     async with asyncio.timeout(CONNECT_SECONDS):
         head = await client.reader.readexactly(2)

@@ -96,8 +96,7 @@ def apply(state: State, data: bytes, height: int, time: int) -> tuple[State, Res
 def apply_parsed(state: State, transaction: Transaction, height: int, time: int) -> tuple[State, Result]:
     """Do as :func:`apply` does with a transaction that is parsed already.
 
-    1. It is of this chain (``wrong-chain``).
-    2. The rule of its kind, whose checks stand there.
+    1. It is of this chain (``wrong-chain``). Then comes the rule of its kind, whose checks stand there.
     """
     draft = Draft(state, transaction, height=height, time=time)
     try:

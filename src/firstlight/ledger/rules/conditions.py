@@ -34,17 +34,10 @@ def retire(draft: Draft, body: Retire) -> Outcome:
 
 
 def unfreeze(draft: Draft, body: Unfreeze) -> Outcome:
-    """Move a selection of a frozen tenure back to where it came from; without one, end the hold of a recovery.
+    """Move a selection of a frozen tenure back to where it came from; without one, end the hold (:func:`_release`).
 
-    With a selection:
-
-    1. the owner signed (:func:`held_by_signer`); the tenure is frozen (``tenure-active``, ``tenure-retired``);
-    2. all indices are in it (:func:`move`).
-
-    Without:
-
-    1. the owner signed, the tenure's origin is held (:func:`held_by_signer`, ``not-held``), and it is that origin
-       (``not-an-origin``).
+    1. The owner signed (:func:`held_by_signer`); the tenure is frozen (``tenure-active``, ``tenure-retired``).
+    2. All indices are in it (:func:`move`).
     """
     if body.selection is None:
         return _release(draft, body)
@@ -61,6 +54,11 @@ def _move_back(draft: Draft, holding: Holding, selection: Selection) -> Outcome:
 
 
 def _release(draft: Draft, body: Unfreeze) -> Outcome:
+    """End the hold of a recovery.
+
+    1. The owner signed, and the tenure's origin is held (:func:`held_by_signer`, ``not-held``).
+    2. The tenure is that origin (``not-an-origin``).
+    """
     holding = held_by_signer(draft, body.batch, body.tenure, held=True)
     require(holding.origin == body.tenure, "not-an-origin", f"tenure {body.tenure} is of origin {holding.origin}")
     work = debit(draft, body.batch)

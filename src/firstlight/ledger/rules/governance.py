@@ -22,7 +22,7 @@ def set_epoch(draft: Draft, body: SetEpoch) -> Outcome:
     1. The statement carries m root signatures (``epoch-signature`` and what :func:`open_epoch` raises).
     2. m root keys signed the transaction (``not-endorsed``, ``unknown-key``, ``bad-signature``); the sequence is the
        epoch's number (``wrong-sequence``), which is the one after the last (``wrong-epoch``).
-    3. It begins at least two blocks on, and after the one before it (``epoch-too-soon``).
+    3. It begins at least two blocks on (``epoch-too-soon``), and the one before it has begun (``epoch-pending``).
     """
     root = draft.root()
     statement = open_epoch(body.statement, root)

@@ -79,7 +79,7 @@ def require_state(holding: Holding, *allowed: TenureState) -> None:
 def debit(draft: Draft, batch: bytes, nodes: int = 0) -> int:
     """Take the work of a transaction that touches ``nodes`` from the batch's budget, and return it.
 
-    Raises :class:`RuleError`: ``too-much-work`` for one transaction, ``budget-exhausted``.
+    1. It is not too much for one transaction (``too-much-work``), 2. nor for the budget (``budget-exhausted``).
     """
     work = TRANSACTION_WORK + nodes
     budget = draft.batch(batch).budget
@@ -101,8 +101,10 @@ def move(draft: Draft, holding: Holding, selection: Selection, to: int) -> int:
     """Move a selection of ``holding`` to tenure ``to``, out of the tenure itself or out of ended offers of it.
 
     The counts of those it comes from are brought down; that of ``to`` is the caller's. Returns the work.
-    Raises :class:`RuleError`: ``index-beyond-batch``, ``wrong-owner``, ``offer-live`` (an index is under a live offer),
-    and what :func:`debit` raises.
+
+    1. All indices are in the batch (``index-beyond-batch``).
+    2. The budget covers it (:func:`debit`).
+    3. All indices count as this tenure (``wrong-owner``), and none is under a live offer (``offer-live``).
     """
     require(selection.end <= holding.batch.size, "index-beyond-batch", f"{selection.end - 1}")
     trie = draft.trie(holding.id)

@@ -96,7 +96,9 @@ def suspend_party(draft: Draft, body: SuspendParty) -> Outcome:
 def signed_by_manufacturer(draft: Draft, party: bytes) -> None:
     """Check that an active manufacturer signed, and count its sequence.
 
-    Raises ``unknown-party``, ``wrong-key``, ``bad-signature``, ``wrong-sequence``, ``party-suspended``, ``wrong-role``.
+    1. The party exists (``unknown-party``).
+    2. Its key signed (``wrong-key``, ``bad-signature``), with the next sequence (``wrong-sequence``).
+    3. It is not suspended (``party-suspended``), 4. and a manufacturer (``wrong-role``).
     """
     record = draft.party(party)
     draft.signed_by(record.key)

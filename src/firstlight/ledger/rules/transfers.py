@@ -64,7 +64,8 @@ def accept(draft: Draft, body: Accept) -> Outcome:
 
     1. Batch and tenure exist (``unknown-batch``, ``unknown-tenure``), and it came from an offer (``not-an-offer``).
     2. The buyer's key signed (``wrong-key``, ``bad-signature``), as its sequence 1 (``wrong-sequence``).
-    3. The offer is live: not withdrawn and no recovery since (``offer-ended``), before its expiry (``offer-expired``).
+    3. The offer is live: not taken (``already-accepted``), before its expiry (``offer-expired``), not withdrawn and no
+       recovery since (``offer-ended``).
     4. The recovery key is another than the buyer's (``key-reused``).
     5. The budget covers it (``budget-exhausted``).
     """
@@ -97,6 +98,7 @@ def withdraw(draft: Draft, body: Withdraw) -> Outcome:
     1. Batch and tenure exist (``unknown-batch``, ``unknown-tenure``), and it came from an offer (``not-an-offer``).
     2. The seller signed (:func:`held_by_signer`).
     3. The offer is live (``already-accepted``, ``offer-expired``, ``offer-ended``).
+    4. The budget covers it (``budget-exhausted``).
     """
     draft.batch(body.batch)
     tenure = draft.tenure(body.batch, body.tenure)

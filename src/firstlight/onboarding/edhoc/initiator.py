@@ -93,8 +93,10 @@ def next_proposal(supported: Sequence[int], proposed: Sequence[int], offered: Se
 
     The most preferred suite of both is selected, last in the list, after all that are preferred to it in the order of
     ``supported``: so a responder that has one of those sees that somebody lied about it (§5.2.3), and what the list
-    says is in TH_2. Raises :class:`ExchangeError`: ``no-common-suite``; ``suites-contradict`` if the responder has the
-    suite that it refused, or one that was preferred to that.
+    says is in TH_2.
+
+    1. There is one (``no-common-suite``); 2. it is none that was proposed and refused before (``suites-contradict``).
+    Raises :class:`ExchangeError`.
     """
     selected = next((number for number in supported if number in offered), None)
     if selected is None:

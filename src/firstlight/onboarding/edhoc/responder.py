@@ -74,8 +74,8 @@ class Unverified:
 def read_1(message_1: bytes, *, suites: Collection[int] = (2, 3)) -> Hello:
     """Parse message 1 (RFC 9528 §5.2.3).
 
-    Raises :class:`MalformedError`; :class:`ExchangeError`: ``wrong-method``, ``wrong-suite`` (the selected suite is
-    not among ``suites``, or one that the initiator prefers to it is).
+    1. The method is 3 (``wrong-method``); 2. the selected suite is among ``suites``, and none that the initiator
+    prefers to it is (``wrong-suite``). Raises :class:`ExchangeError`, :class:`MalformedError`.
     """
     method, offered, g_x, c_i, *ead = keys.parts(message_1, 4, keys.MAX_ITEMS, MAX_MESSAGE_1)
     if type(method) is not int:

@@ -172,7 +172,11 @@ class Service:
         return await exchange.run(unit.tools.random, unit.tools.sleep)
 
     def _check(self, event: Granted, public: bytes) -> None:
-        """Raise :class:`ExchangeError` (``unusable-grant``) unless the certificate is one for the key ``public``."""
+        """Check a granted certificate.
+
+        1. There is one that can be used, for the key ``public`` (:func:`open_client`; ``unusable-grant``). Raises
+        :class:`ExchangeError`.
+        """
         body = event.grant.body
         try:
             if not isinstance(body, X509Grant):

@@ -107,6 +107,11 @@ class GatewayLedger:
         return await asyncio.shield(task)
 
     async def _open(self, names: tuple[str, ...]) -> View:
+        """Have ``names`` proven anew.
+
+        1. The bundle holds (:func:`verify_bundle`); 2. witnesses say that its head is the newest (``not-fresh``).
+        Raises :class:`ProofError`, :class:`TransportError`.
+        """
         trust, since = self._trust, self._clock.now()
         request = trust.request(self._random.bytes(32), names=names)
         try:

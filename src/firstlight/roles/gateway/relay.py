@@ -65,6 +65,11 @@ class Relay:
             self._waiting -= 1
 
     async def _endpoint(self, party: bytes) -> str:
+        """Return where a party's onboarding is reached.
+
+        1. The party is on the ledger (``unknown-party``), 2. active (``party-suspended``), 3. and one that devices
+        onboard with, at an HTTP endpoint (``not-relayed``). Raises :class:`RefusedError`.
+        """
         record = await self._ledger.record(party_name(party), Party)
         if record is None:
             raise RefusedError("unknown-party", "no such party is on the ledger")

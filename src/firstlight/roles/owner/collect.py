@@ -81,7 +81,11 @@ class Collector:
         return self._fleet.collect(watch.id, Collected(opened, rejected, found[-1].cursor))
 
     def _open(self, watch: Watch, found: ReceiptFound) -> tuple[int, Receipt]:
-        """Return which device's receipt it is, and the receipt; errors as :func:`open_receipt`."""
+        """Return which device's receipt it is, and the receipt.
+
+        1. It lay under a locator of this watch (``unknown-locator``), 2. and opens as a receipt of that device
+        (:func:`open_receipt`). Raises :class:`ProofError`, :class:`SignatureError`, :class:`MalformedError`.
+        """
         refusal: FirstlightError = ProofError("unknown-locator", "the gateway answers what was not asked")
         for device in self._fleet.known(found.locator):
             if device.watch != watch.id:

@@ -101,7 +101,10 @@ class SimGrantor:
         self._random = random
 
     def grant(self, asked: Asked, exporter: Exporter) -> Issue:
-        """Make a subscription; :class:`RefusedError` (``request-unexpected``) if a certificate is asked for."""
+        """Make a subscription.
+
+        1. No certificate is asked for (``request-unexpected``). Raises :class:`RefusedError`.
+        """
         if asked.request:
             raise RefusedError("request-unexpected")
         supi = SUPI + draw_imsi(self._home, self._random)

@@ -51,11 +51,11 @@ class OrderDesk:
     def place(self, document: bytes) -> ListedOrder:
         """Take a signed order; the same one again changes nothing.
 
-        1. It is well formed (:class:`MalformedError`). 2. Its batch is on the ledger (``unknown-batch``). 3. Its tenure
-        is one that somebody has received and still counts as its own origin (``tenure-not-accepted``,
-        ``tenure-missing``). 4. That tenure's key signed it, for this chain and party, and it has not run out (errors as
-        :func:`firstlight.plan.order.open_order`). 5. It is for no more devices than the batch has
-        (``too-many-devices``). 6. No other order has its number (:class:`StoreError` ``order-differs``).
+        1. Its batch is on the ledger (``unknown-batch``). 2. Its tenure is one that somebody has received and still
+        counts as its own origin (``tenure-not-accepted``, ``tenure-missing``), and not retired (``tenure-retired``).
+        3. That tenure's key signed it, for this chain and party, and it has not run out
+        (:func:`firstlight.plan.order.open_order`). 4. It is for no more devices than the batch has
+        (``too-many-devices``). 5. No other order has its number (:class:`StoreError` ``order-differs``).
 
         Raises :class:`ProofError` where nothing else is said, :class:`TransportError` where the ledger is out of reach.
         """

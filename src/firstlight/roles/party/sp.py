@@ -93,8 +93,8 @@ class CertificateGrantor:
     def grant(self, asked: Asked, exporter: Exporter) -> Issue:  # noqa: ARG002 - the key is the device's own
         """Issue a certificate.
 
-        Raises :class:`RefusedError` (``request-missing``, ``authority-expired``) and what
-        :func:`firstlight.enrolment.request.check_request` raises.
+        1. One is asked for (``request-missing``), 2. in a request that holds
+        (:func:`firstlight.enrolment.request.check_request`). Raises :class:`RefusedError`, ``authority-expired`` too.
         """
         if not asked.request:
             raise RefusedError("request-missing")

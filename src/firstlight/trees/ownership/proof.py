@@ -54,7 +54,7 @@ def verify(root: bytes, size: int, prefix_bits: int, prefix_length: int, proof: 
     3. A uniform node is not below the prefix; a split node is the prefix's own and above the lowest level.
     4. No real index is nobody's, no padding is somebody's.
     5. No split node has two uniform halves of one tenure, as far as that can be seen.
-    6. The root computed from the answer and the path is ``root``.
+    6. The root computed from the answer and the path, hashes of 32 bytes, is ``root``.
 
     The size says how deep the trie is and is not in its root: it must come from the same proven record as the root.
     Raises :class:`ProofError` (``bad-ownership-proof``).
@@ -62,28 +62,29 @@ def verify(root: bytes, size: int, prefix_bits: int, prefix_length: int, proof: 
     depth = _check_prefix(size, prefix_bits, prefix_length)
     length = len(proof.path)
     if len(proof.children) != (2 if proof.tenure is None else 0):
-        raise _bad("neither a tenure nor two children")
+        raise _bad(2, "neither a tenure nor two children")
     if length > prefix_length or (proof.tenure is None and (length != prefix_length or length == depth)):
-        raise _bad(f"a node of depth {length} does not answer a prefix of {prefix_length} bits")
+        raise _bad(3, f"a node of depth {length} does not answer a prefix of {prefix_length} bits")
     bits = prefix_bits >> (prefix_length - length)
     current = _answer(size, depth, bits, proof)
     if _climb(current, bits, size, depth, proof) != root:
-        raise _bad("the proof leads to another root")
+        raise _bad(6, "the proof leads to another root")
     return Split(*proof.children) if proof.tenure is None else Uniform(proof.tenure, length)
 
 
-def _bad(why: str) -> ProofError:
-    return ProofError("bad-ownership-proof", why)
+def _bad(check: int, why: str) -> ProofError:
+    """Return the refusal by check number ``check`` of :func:`verify`."""
+    return ProofError("bad-ownership-proof", f"{why} ({check})")
 
 
 def _check_prefix(size: int, bits: int, length: int) -> int:
     if not 1 <= size <= MAX_TENURE:
-        raise _bad(f"no batch has {size} devices")
+        raise _bad(1, f"no batch has {size} devices")
     depth = depth_of(size)
     if not 0 <= length <= depth or not 0 <= bits < 1 << length:
-        raise _bad(f"prefix {bits:b} of {length} bits in a trie of depth {depth}")
+        raise _bad(1, f"prefix {bits:b} of {length} bits in a trie of depth {depth}")
     if bits << (depth - length) >= size:
-        raise _bad("the prefix holds padding only")
+        raise _bad(1, "the prefix holds padding only")
     return depth
 
 
@@ -92,30 +93,30 @@ def _answer(size: int, depth: int, bits: int, proof: OwnershipProof) -> bytes:
     shift = depth - len(proof.path)
     if proof.tenure is not None:
         if proof.tenure == NOBODY or (bits + 1) << shift > size:
-            raise _bad("a tenure holds padding, or nobody holds an index")
+            raise _bad(4, "a tenure holds padding, or nobody holds an index")
         return uniform_hash(proof.tenure)
     left, right = proof.children
     _check_padding(left, 2 * bits, shift - 1, size)
     _check_padding(right, 2 * bits + 1, shift - 1, size)
     if left == right and (shift == 1 or left == NOBODY_HASH):
-        raise _bad("a split node has two equal halves")
+        raise _bad(5, "a split node has two equal halves")
     return split_hash(left, right)
 
 
 def _check_padding(value: bytes, bits: int, shift: int, size: int) -> None:
     """Check that a node is nobody's exactly if it holds padding only."""
     if (bits << shift >= size) != (value == NOBODY_HASH):
-        raise _bad("padding is somebody's, or an index is nobody's")
+        raise _bad(4, "padding is somebody's, or an index is nobody's")
 
 
 def _climb(current: bytes, bits: int, size: int, depth: int, proof: OwnershipProof) -> bytes:
     for at in range(len(proof.path), 0, -1):
         sibling = proof.path[at - 1]
         if len(sibling) != 32:
-            raise _bad("a hash is not 32 bytes")
+            raise _bad(6, "a hash is not 32 bytes")
         _check_padding(sibling, bits ^ 1, depth - at, size)
         if sibling == current and proof.tenure is not None and at == len(proof.path):
-            raise _bad("a split node has two equal halves")
+            raise _bad(5, "a split node has two equal halves")
         current = split_hash(sibling, current) if bits & 1 else split_hash(current, sibling)
         bits >>= 1
     return current

@@ -1,0 +1,129 @@
+"""Every verifier numbers its checks, each check has an id of its own, and no refusal stands outside of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from scripts.checks import Check, checks, strays
+
+ALL = checks()
+
+NO_REFUSAL = {"onboarding.party.16": "what is committed, and how: nothing is refused there"}
+
+OUTSIDE = {
+    "peers": "what a peer that is away, busy or talks nonsense does to whoever called it: there is nothing to let in",
+    "bounds": "bounds on how much is taken on at once, tested under load",
+    "misuse": "a program's own mistake, not an enemy's: no bytes from outside lead there",
+    "inside": "becomes another code one step further up, where it is a check",
+}
+"""Why a refusal can stand outside all numbered checks."""
+
+STRAYS = {
+    "access.device.network_embedded.EmbeddedNetworkAccess.attach": "peers",
+    "access.device.network_embedded._Run._answer": "peers",
+    "access.device.network_embedded._Run._receive": "peers",
+    "access.device.network_embedded._host_port": "peers",
+    "access.device.service_dial.dial": "peers",
+    "access.device.service_dial._negotiate": "peers",
+    "access.device.service_dial._forward": "peers",
+    "access.device.service_dial._address": "peers",
+    "access.device.service_session.connect": "peers",
+    "access.device.service_session.client_context": "misuse",
+    "access.device.service_session._secure": "peers",
+    "access.device.service_session._greet": "peers",
+    "access.device.service_session.Session.publish": "peers",
+    "access.device.service_session.Session._listen": "peers",
+    "access.device.service_wire.publish": "misuse",
+    "access.device.service_wire.Decoder.feed": "peers",
+    "access.serving.forwarder.Forwarder._serve": "bounds",
+    "access.serving.forwarder.Forwarder._forward": "peers",
+    "access.serving.forwarder.Forwarder._counted": "bounds",
+    "access.serving.network_embedded.EmbeddedNetwork.start": "misuse",
+    "access.serving.network_embedded.EmbeddedNetwork._admitted": "bounds",
+    "access.serving.service_broker.EmbeddedBroker.endpoint": "misuse",
+    "access.serving.service_broker.EmbeddedBroker.start": "misuse",
+    "access.serving.service_tls.server_context": "misuse",
+    "chain.ed25519.verify": "inside",
+    "chain.light.Policy.__post_init__": "misuse",
+    "chain.witness.nonce_proofs": "misuse",
+    "chain.witness.witness": "misuse",
+    "discovery.bundle.prove_state": "bounds",
+    "discovery.machine.Discovery.receive": "misuse",
+    "discovery.machine.Discovery._move": "misuse",
+    "discovery.verify.verify_follow_up": "misuse",
+    "engines.embedded.EmbeddedEngine._check": "misuse",
+    "engines.embedded.EmbeddedEngine.view": "bounds",
+    "engines.embedded.EmbeddedEngine._apply": "inside",
+    "engines.embedded._apply_one": "inside",
+    "enrolment.signing.SignerKey.sign": "misuse",
+    "enrolment.signing._kept": "misuse",
+    "identity.manifest._narrow": "misuse",
+    "ledger.rules.holding.next_number": "bounds",
+    "ledger.rules.holding._counts_as.test": "inside",
+    "ledger.state.genesis_records": "misuse",
+    "ledger.tenure.Standing.key": "inside",
+    "ledger.tenure._read": "inside",
+    "onboarding.edhoc.keys.unseal": "inside",
+    "onboarding.token.seal_token": "misuse",
+    "plan.claims.new_plan": "misuse",
+    "plan.claims.opening": "misuse",
+    "roles.device.exchange.Exchange._finish": "peers",
+    "roles.device.finding.find": "peers",
+    "roles.device.finding.acted_on": "inside",
+    "roles.device.journey.Journey._hand_over": "peers",
+    "roles.device.network.Network.attach": "misuse",
+    "roles.device.network.Network._exchange": "misuse",
+    "roles.device.network.Network._store": "peers",
+    "roles.device.proving.prove": "peers",
+    "roles.device.service.Service._exchange": "misuse",
+    "roles.device.service.Service._access": "peers",
+    "roles.device.service.Service._stay": "peers",
+    "roles.device.service._endpoint": "peers",
+    "roles.device.unit.Unit.acting": "inside",
+    "roles.gateway.deposits._tenures": "bounds",
+    "roles.gateway.ledger.GatewayLedger.records": "bounds",
+    "roles.gateway.ledger._remembered": "misuse",
+    "roles.owner.collect.Collector._key": "misuse",
+    "roles.owner.deploy._Run._whole": "misuse",
+    "roles.owner.deploy._Run._part": "misuse",
+    "roles.owner.orders.order": "misuse",
+    "roles.party.view.Head.value": "misuse",
+    "roles.party.view.PartyView.at": "bounds",
+    "roles.party.view.PartyView._own": "inside",
+    "roles.party.view._owned": "inside",
+    "roles.party.workers.Workers.answering": "misuse",
+    "roles.survey.survey": "misuse",
+    "roles.survey._Walk._standing": "inside",
+    "roles.trade.newest_tenure": "misuse",
+    "roles.witness.Witness._conflict": "inside",
+    "stores.subscriptions.Subscriptions.allocate": "bounds",
+}
+"""The functions that refuse outside all numbered checks, and why they may."""
+
+
+def test_each_check_has_an_id_of_its_own() -> None:
+    twice = [one for one, count in Counter(check.id for check in ALL).items() if count > 1]
+    assert not twice
+    assert len(ALL) > 250
+
+
+@pytest.mark.parametrize("check", [one for one in ALL if one.id not in NO_REFUSAL], ids=lambda check: check.id)
+def test_each_check_says_how_it_refuses(check: Check) -> None:
+    assert check.ways, f"name the code, or the function that makes the check: {check.text}"
+    assert len(set(check.ways)) == len(check.ways)
+
+
+def test_checks_are_numbered_without_a_gap() -> None:
+    by_verifier: dict[str, list[int]] = {}
+    for check in ALL:
+        by_verifier.setdefault(check.verifier, []).append(check.number)
+    assert not {name: found for name, found in by_verifier.items() if found != list(range(1, len(found) + 1))}
+
+
+def test_no_refusal_stands_outside_the_numbered_checks() -> None:
+    found = {name: codes for name, codes in strays().items() if not name.startswith(("cli.", "testing."))}
+    more = {name: codes for name, codes in found.items() if name not in STRAYS}
+    assert not more, "number the check in its verifier's docstring, or say why it is none"
+    assert set(STRAYS) == set(found), "these refuse no more, or within a check"
+    assert set(STRAYS.values()) == set(OUTSIDE)
