@@ -199,6 +199,7 @@ class JourneyWorld:
 
     root: Path
     ledger: Ledger = field(default_factory=lambda: Ledger(size=SIZE))
+    gateways: tuple[str, ...] = GATEWAYS
     clock: FakeClock = field(default_factory=lambda: FakeClock(GENESIS + 500))
     random: SeededRandom = field(default_factory=lambda: SeededRandom("journeys"))
     births: list[BirthCredential] = field(default_factory=list)
@@ -273,7 +274,7 @@ class JourneyWorld:
                 MODEL,
                 AgreementKey.load(directory / IDENTITY).public,
                 SigningKey.load(directory / ATTESTATION).public,
-                GATEWAYS,
+                self.gateways,
             )
             write_atomic(directory / BIRTH, birth.encode())
             self.births.append(birth)
@@ -315,7 +316,7 @@ class JourneyWorld:
         self.ledger.records[tenure_name(BATCH, tenure)] = replace(deployed, plan_revision=revision)
         content = EnvelopeContent(tenure, revision, 0, self.plan.digests, self.plan.claims()).padded()
         for birth in self.births:
-            for gateway in GATEWAYS:
+            for gateway in self.gateways:
                 locator = mailbox_locator(birth.mailbox, gateway)
                 sealed = seal_envelope(content, identity=birth.identity, chain=chain, locator=locator)
                 self.mail.setdefault(locator, []).append(sealed)
@@ -397,7 +398,7 @@ class JourneyWorld:
         host = url.removeprefix("http://").partition("/")[0]
         kind = path.partition("/")[0] if path.startswith(("relay", ".")) else path
         self.asked[f"{'proxied' if proxy else 'plain'} {kind}"] += 1
-        gateway = any(name.endswith(host) for name in GATEWAYS)
+        gateway = any(name.endswith(host) for name in self.gateways)
         if gateway and path == "v1/mail":
             (locator,) = MailRequest.decode(body).locators
             return Mail(tuple(self.mail.get(locator, ()))).encode()
@@ -422,7 +423,7 @@ class JourneyWorld:
         """Return the receipts that the owner can open, by their counters."""
         birth = self.births[index]
         found = []
-        for gateway in GATEWAYS:
+        for gateway in self.gateways:
             locator = receipt_locator(birth.mailbox, gateway)
             expected = Expected(birth.chain, locator, BATCH, index, birth.attestation, range(1, 9))
             found += [open_receipt(sealed, RECEIPTS, expected) for sealed in self.receipts.get(locator, ())]
