@@ -84,6 +84,10 @@ class GatewaySettings(Served):
     witnesses: Annotated[Urls, About("witness servers")] = ()
     mail_days: Annotated[Days, About("how long mail is kept")] = 400
     relay_seconds: Annotated[Span, About("time-out of a relayed request")] = 10
+    begins_per_second: Annotated[int, Range(1, 1_000_000), About("exchanges that may be begun a second")] = 500
+    begins_per_source: Annotated[
+        int, Range(1, 1_000_000), About("the same for one address (an operator's forwarder is one, for all behind it)")
+    ] = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

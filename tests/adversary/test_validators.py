@@ -245,7 +245,7 @@ class Shown:
 
     def answer(self, asked: Asked, _: Forward) -> Answered:
         """Answer as a node."""
-        kind, which = (asked.path.removeprefix("/v1/").split("/") + [""])[:2]
+        kind, which = [*asked.path.removeprefix("/v1/").split("/"), ""][:2]
         self.asked += 1
         newest = self.at[self.newest]
         if kind == "headers":

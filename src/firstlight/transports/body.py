@@ -18,6 +18,7 @@ DEFAULT_BODY = 65_536
 """Bytes of a request that a server reads unless told otherwise."""
 _CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+){0,12}")
 _LONGEST = 400
+_SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
 
 
 def media_type(content_type: str) -> str:
@@ -51,8 +52,11 @@ def error_body(error: FirstlightError, *, cbor: bool) -> bytes:
     return encode(fields) if cbor else json.dumps(fields).encode()
 
 
-def parse_error(status: int, content_type: str, data: bytes) -> TransportError:
-    """Return what a peer's error answer says, as its own code; ``bad-response`` if it says nothing proper."""
+def parse_error(status: int, content_type: str, data: bytes, *, retry_after: str = "") -> TransportError:
+    """Return what a peer's error answer says, as its own code; ``bad-response`` if it says nothing proper.
+
+    ``retry_after`` is the header of that name (RFC 9110 §10.2.3); what is no number of seconds counts as none.
+    """
     try:
         fields = decode(data) if is_cbor(content_type) else parse_json(data)
     except MalformedError:
@@ -60,7 +64,8 @@ def parse_error(status: int, content_type: str, data: bytes) -> TransportError:
     if isinstance(fields, dict):
         code, detail, hint = (fields.get(name, "") for name in ("code", "detail", "hint"))
         if all(isinstance(one, str) for one in (code, detail, hint)) and _CODE.fullmatch(code):
-            return RemoteError(status, code, _printable(detail), hint=_printable(hint))
+            pause = int(retry_after) if _SECONDS.fullmatch(retry_after) else 0
+            return RemoteError(status, code, _printable(detail), hint=_printable(hint), retry_after=pause)
     return TransportError("bad-response", f"status {status} without a proper error")
 
 
@@ -71,10 +76,11 @@ def _printable(text: str) -> str:
 class RemoteError(TransportError):
     """A peer answered with an error of its own: ``code`` is the peer's word, to be trusted as far as the peer is."""
 
-    def __init__(self, status: int, code: str, detail: str = "", *, hint: str = "") -> None:
-        """Keep the HTTP ``status`` too."""
+    def __init__(self, status: int, code: str, detail: str = "", *, hint: str = "", retry_after: int = 0) -> None:
+        """Keep the HTTP ``status`` too, and for how many seconds the peer asks to be left alone (0: it does not)."""
         super().__init__(code, detail, hint=hint)
         self.status = status
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,8 @@ class Response:
     status: int
     content_type: str
     body: bytes
+    retry_after: str = ""
+    """The header of that name; empty if there is none."""
 
     def cbor(self) -> Any:
         """Return the body as deterministic CBOR; :class:`TransportError` (``bad-response``)."""

@@ -5,7 +5,8 @@ type, not the encoding that was asked for), ``response-too-large``; what a peer 
 :class:`~firstlight.transports.body.RemoteError` under the peer's code.
 
 Nothing is retried unless asked. Retries are for requests that may arrive twice: they follow ``unreachable``,
-``timeout`` and the statuses 502, 503 and 504.
+``timeout`` and the statuses 502, 503 and 504, after the pause that a peer asks for (Retry-After). One that asks for a
+long pause is not asked again here: whoever called knows better how to wait.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ class Limits:
     response: int = 4_194_304
 
 
-def _checked(status: int, content_type: str, body: bytes) -> Response:
+def _checked(status: int, content_type: str, body: bytes, retry_after: str) -> Response:
     """Return the answer, or raise what it says if it is no success."""
     if 200 <= status < 300:
         return Response(status, content_type, body)
-    raise parse_error(status, content_type, body)
+    raise parse_error(status, content_type, body, retry_after=retry_after)
 
 
 def _translate(error: httpx.HTTPError | httpx.InvalidURL | SOCKSError | OSError | ValueError) -> TransportError:
@@ -84,12 +85,13 @@ _FOREIGN = (httpx.HTTPError, httpx.InvalidURL, SOCKSError, OSError, ValueError)
 def _passes(error: TransportError) -> bool:
     """Say whether a failure may pass by itself."""
     if isinstance(error, RemoteError):
-        return error.status in _PASSING
+        return error.status in _PASSING and error.retry_after <= LONGEST_PAUSE
     return error.code in {"unreachable", "timeout"}
 
 
-def _pause(attempt: int) -> float:
-    return min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE)
+def _pause(attempt: int, error: TransportError) -> float:
+    asked = error.retry_after if isinstance(error, RemoteError) else 0
+    return max(min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE), asked)
 
 
 def _headers(content_type: str | None, accept: str | None) -> dict[str, str]:
@@ -177,7 +179,8 @@ class HttpClient:
             except TransportError as error:
                 if not _passes(error):
                     raise
-            await self._sleep(_pause(attempt))
+                pause = _pause(attempt, error)
+            await self._sleep(pause)
         return await self._once(method, url, body, headers)
 
     async def forward(self, url: str, body: bytes, content_type: str) -> Response:
@@ -186,7 +189,7 @@ class HttpClient:
 
     async def _once(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> Response:
         answer = await self._exchange(method, url, body, headers)
-        return _checked(answer.status, answer.content_type, answer.body)
+        return _checked(answer.status, answer.content_type, answer.body, answer.retry_after)
 
     async def _exchange(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> Response:
         _refuse_blind_tls(url, secure=self._secure)
@@ -203,7 +206,8 @@ class HttpClient:
             raise TransportError("timeout", f"no answer within {self._limits.seconds} s") from error
         except _FOREIGN as error:
             raise _translate(error) from error
-        return Response(answer.status_code, answer.headers.get("content-type", ""), gathered.bytes())
+        kind, pause = (answer.headers.get(name, "") for name in ("content-type", "retry-after"))
+        return Response(answer.status_code, kind, gathered.bytes(), pause)
 
     async def get(self, url: str, *, accept: str | None = None, retries: int = 0) -> bytes:
         """GET ``url`` and return the body."""
@@ -294,7 +298,8 @@ class SyncClient:
             except TransportError as error:
                 if not _passes(error):
                     raise
-            self._sleep(_pause(attempt))
+                pause = _pause(attempt, error)
+            self._sleep(pause)
         return self._once(method, url, body, headers)
 
     def _once(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> Response:
@@ -310,7 +315,8 @@ class SyncClient:
                         raise TransportError("timeout", f"no whole answer within {self._limits.seconds} s")
         except _FOREIGN as error:
             raise _translate(error) from error
-        return _checked(answer.status_code, answer.headers.get("content-type", ""), gathered.bytes())
+        kind, pause = (answer.headers.get(name, "") for name in ("content-type", "retry-after"))
+        return _checked(answer.status_code, kind, gathered.bytes(), pause)
 
     def get(self, url: str, *, accept: str | None = None, retries: int = 0) -> bytes:
         """GET ``url`` and return the body."""

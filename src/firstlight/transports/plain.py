@@ -46,6 +46,7 @@ class _Answer:
         self._parser = httptools.HttpResponseParser(self)
         self._heard = 0
         self.content_type = ""
+        self.retry_after = ""
         self.complete = False
         self.keeps = False
         """Whether the connection may be used again."""
@@ -63,6 +64,8 @@ class _Answer:
         name = name.lower()
         if name == b"content-type":
             self.content_type = value.decode("latin-1")
+        elif name == b"retry-after":
+            self.retry_after = value.decode("latin-1")
         elif name == b"content-encoding" and value.lower() != b"identity":
             self.content_type = "encoded"
 
@@ -79,13 +82,13 @@ class _Answer:
             raise TransportError("bad-response", "an encoding that was not asked for")
         if len(self._body) > self._limit:
             raise TransportError("response-too-large", f"more than {self._limit} bytes")
-        return Response(self._parser.get_status_code(), self.content_type, bytes(self._body))
+        return Response(self._parser.get_status_code(), self.content_type, bytes(self._body), self.retry_after)
 
     def body(self) -> bytes:
         """Return the body of a success, or raise what the answer says."""
         answer = self.response()
         if not 200 <= answer.status < 300:
-            raise parse_error(answer.status, answer.content_type, answer.body)
+            raise parse_error(answer.status, answer.content_type, answer.body, retry_after=answer.retry_after)
         return answer.body
 
 
@@ -165,7 +168,9 @@ class PlainClient:
             except TransportError as error:
                 if not _passes(error):
                     raise
-            await self._sleep(min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE) * (0.5 + self._chance() / 2))
+                asked = error.retry_after if isinstance(error, RemoteError) else 0
+            chance = 0.5 + self._chance() / 2
+            await self._sleep(max(min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE) * chance, asked * 2 * chance))
         return (await self._once(origin, request)).body()
 
     async def forward(self, url: str, body: bytes, content_type: str) -> Response:
@@ -228,5 +233,5 @@ def _request(url: str, body: bytes, content_type: str) -> tuple[_Origin, bytes]:
 def _passes(error: TransportError) -> bool:
     """Say whether a failure may pass by itself."""
     if isinstance(error, RemoteError):
-        return error.status in _PASSING
+        return error.status in _PASSING and error.retry_after <= LONGEST_PAUSE
     return error.code in {"unreachable", "timeout"}

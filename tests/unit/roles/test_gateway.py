@@ -44,6 +44,7 @@ from firstlight.sealing.deposit import DepositEntry, DepositTarget, sign_deposit
 from firstlight.testing.chains import P256Key
 from firstlight.testing.ledgers import MODEL, anchor_batch, register_party
 from firstlight.testing.nodes import CHAIN, Servers, World, world
+from firstlight.transports.admission import Admission, OverloadError, Rate
 from firstlight.transports.client import RemoteError
 from firstlight.transports.server import application, raw, read_body
 from firstlight.trees.ownership import Selection
@@ -304,3 +305,40 @@ def test_a_gateway_whose_node_is_gone_says_so(tmp_path: Path) -> None:
 class Gone:
     async def prove(self, requests: Sequence[BundleRequest]) -> Proofs:
         raise TransportError("unreachable", "nobody there")
+
+
+def test_the_relay_lets_each_address_begin_so_often(tmp_path: Path) -> None:
+    """A flood of message 1 from one address leaves their share to the others; message 3 is never in its way."""
+    begins, goes_on = b"\xf5rest", b"\x58rest"
+
+    async def test(w: World) -> None:
+        async with Servers() as servers:
+            url = await party_server(servers)
+            body = replace(register_party(P256Key("mno"), roles=[Role.MNO]), endpoints=(url,))
+            party = w.register(P256Key("mno"), body=body)
+            w.gateway.admission = Admission(w.clock, source=Rate(1, 3), total=Rate(10, 100))
+            for _ in range(3):
+                assert (await w.gateway.carry(party, begins, "192.0.2.1")).status_code == 200
+            with pytest.raises(OverloadError) as caught:
+                await w.gateway.carry(party, begins, "192.0.2.1")
+            assert (caught.value.code, caught.value.retry_after) == ("rate-limited", 1)
+            assert (await w.gateway.carry(party, goes_on, "192.0.2.1")).status_code == 200
+            assert (await w.gateway.carry(party, begins, "192.0.2.2")).status_code == 200
+
+    run(tmp_path, test)
+
+
+def test_the_relay_passes_on_when_to_come_back(tmp_path: Path) -> None:
+    async def test(w: World) -> None:
+        async def busy(_: Request) -> Answer:
+            return Answer(b"", 429, {"retry-after": "7"})
+
+        async with Servers() as servers:
+            route = Route("/.well-known/edhoc", busy, methods=["POST"])
+            url = await servers.start(application("party", [route]))
+            body = replace(register_party(P256Key("mno"), roles=[Role.MNO]), endpoints=(url,))
+            party = w.register(P256Key("mno"), body=body)
+            given = await w.gateway.carry(party, b"\xf5", "192.0.2.1")
+            assert (given.status_code, given.headers["retry-after"]) == (429, "7")
+
+    run(tmp_path, test)

@@ -272,6 +272,22 @@ def test_retries_happen_where_asked_with_growing_pauses(get: Callable[..., bytes
     assert pauses == [0.1, 0.2, 0.4]
 
 
+def asking(seconds: str) -> httpx.Response:
+    return httpx.Response(503, json={"code": "busy", "detail": "", "hint": ""}, headers={"retry-after": seconds})
+
+
+@BOTH
+def test_a_pause_that_a_peer_asks_for_is_kept(get: Callable[..., bytes]) -> None:
+    transport, seen = answers(asking("1"), asking("x"), asking("2"), httpx.Response(200, content=b"ok"))
+    pauses: list[float] = []
+    assert get(transport, 3, pauses) == b"ok"
+    assert pauses == [1, 0.2, 2]
+    transport, seen = answers(asking("30"), httpx.Response(200, content=b"ok"))
+    with pytest.raises(RemoteError) as caught:
+        get(transport, 3, pauses)
+    assert (caught.value.code, caught.value.retry_after, len(seen)) == ("busy", 30, 1)
+
+
 @BOTH
 def test_nothing_is_retried_unasked(get: Callable[..., bytes]) -> None:
     transport, seen = answers(httpx.ConnectError("x"), httpx.Response(200))

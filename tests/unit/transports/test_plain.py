@@ -237,3 +237,36 @@ def test_pauses_are_half_chance_and_grow() -> None:
 
 async def _refuse(host: str, port: int) -> socket.socket:
     raise TransportError("unreachable", f"{host}:{port}")
+
+
+def test_it_keeps_the_pause_that_a_peer_asks_for() -> None:
+    """Half to the whole of it is added by chance, so that those who were refused together come one by one."""
+
+    def asking(seconds: str) -> bytes:
+        body = b'{"code":"rate-limited","detail":"","hint":""}'
+        head = f"HTTP/1.1 503 x\r\ncontent-type: application/json\r\nretry-after: {seconds}\r\n"
+        return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+    done = b"HTTP/1.1 200 OK\r\ncontent-type: application/cbor\r\ncontent-length: 0\r\n\r\n"
+    script, pauses = [asking("2"), asking("-1"), done, asking("3600")], list[float]()
+
+    async def run() -> None:
+        peer = Peer(lambda _: script.pop(0))
+        server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+
+        async def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+
+        client = PlainClient(seconds=5.0, limit=1_000, sleep=sleep, chance=lambda: 0.5)
+        try:
+            assert await client.post(url, b"", retries=2) == b""
+            with pytest.raises(RemoteError) as caught:
+                await client.post(url, b"", retries=2)
+            assert (caught.value.code, caught.value.retry_after) == ("rate-limited", 3_600)
+        finally:
+            await client.aclose()
+            server.close()
+
+    asyncio.run(run())
+    assert pauses == [3.0, 0.15000000000000002]

@@ -27,7 +27,7 @@ from firstlight.errors import (
 from firstlight.roles.device.gateways import Gateway, Http
 from firstlight.roles.device.memory import Acted, Memory, StoredGrant
 from firstlight.roles.device.network import Network
-from firstlight.roles.device.pace import MOVED, Pace, changed
+from firstlight.roles.device.pace import Pace, changed, moved
 from firstlight.roles.device.renewal import Renewal
 from firstlight.roles.device.service import GOODBYE, HEARTBEAT, SOON, STABLE, Service, Way
 from firstlight.roles.device.tools import Stage, Tools
@@ -126,7 +126,7 @@ class Journey:
         try:
             await self._network.look(way.gateways)
         except (TransportError, ProofError, MalformedError, SignatureError) as error:
-            if error.code == MOVED:
+            if moved(error):
                 raise
             self._unit.tools.log.refusal(error, step="look")
 

@@ -18,7 +18,7 @@ from firstlight.ledger.tenure import Standing
 from firstlight.plan.claims import PartyClaim, PartyKind
 from firstlight.roles.device.gateways import Gateway
 from firstlight.roles.device.memory import Acted
-from firstlight.roles.device.pace import MOVED
+from firstlight.roles.device.pace import MOVED, moved
 from firstlight.roles.device.unit import Unit
 from firstlight.trees.ownership import depth_of
 
@@ -48,7 +48,7 @@ async def prove(unit: Unit, claim: PartyClaim, gateways: Sequence[Gateway]) -> P
         try:
             return await _prove_through(unit, claim, gateway)
         except (TransportError, ProofError, MalformedError, SignatureError) as error:
-            if error.code == MOVED:
+            if moved(error):
                 raise
             failure = error
     raise failure

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from firstlight.errors import ConfigError, FirstlightError, StoreError
 from firstlight.roles.device.memory import StoredGrant
-from firstlight.roles.device.pace import LEAVING, Pace, changed
+from firstlight.roles.device.pace import Pace, changed, leaving
 from firstlight.roles.device.unit import Unit
 
 _T = TypeVar("_T")
@@ -47,7 +47,7 @@ class Renewal:
         except (StoreError, ConfigError):
             raise
         except FirstlightError as error:
-            if changed(error) or error.code in LEAVING:
+            if changed(error) or leaving(error):
                 raise
             self._unit.tools.log.refusal(error, step="renewal", party=self._stored.party)
             wait = self._pace.after(error)

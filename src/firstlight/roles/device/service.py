@@ -32,7 +32,7 @@ from firstlight.plan.claims import OpenedPlan, PartyClaim, PartyKind
 from firstlight.roles.device.exchange import Exchange
 from firstlight.roles.device.gateways import Gateway, Http, carrier
 from firstlight.roles.device.memory import Acted, StoredGrant
-from firstlight.roles.device.pace import LEAVING, Pace, changed
+from firstlight.roles.device.pace import Pace, changed, leaving
 from firstlight.roles.device.proving import Proven, prove
 from firstlight.roles.device.renewal import Renewal
 from firstlight.roles.device.tools import ServiceSession, Stage
@@ -102,7 +102,7 @@ class Service:
         """Raise ``error`` again if it is not for this service to bear."""
         self._unreached = self._unreached + 1 if isinstance(error, TransportError) else 0
         lasting = isinstance(error, StoreError | ConfigError)
-        if lasting or error.code in LEAVING or changed(error) or self._unreached >= PATIENCE:
+        if lasting or leaving(error) or changed(error) or self._unreached >= PATIENCE:
             raise error
 
     async def _once(self, connected: Callable[[bytes, bool], None]) -> None:

@@ -45,6 +45,7 @@ from firstlight.roles.wire import (
 from firstlight.sealing.deposit import MAX_DEPOSIT, parse_deposit
 from firstlight.settings import GatewaySettings, load, write_initial
 from firstlight.stores.mail import MailStore
+from firstlight.transports.admission import Admission, Rate
 from firstlight.transports.http import CBOR, application, as_json, cbor, raw, read_body, read_record
 from firstlight.transports.plain import PlainClient
 
@@ -55,6 +56,9 @@ MAX_PROOFS_ANSWER = 4_194_304
 SWEEP = 3_600
 """Seconds between two looks for mail that has grown too old."""
 DAY = 86_400
+BEGINS = b"\xf5"
+"""What the first request of an exchange begins with: parties pay for it before they know who asks."""
+BURST_SECONDS = 2
 OCTETS = "application/octet-stream"
 _R = TypeVar("_R")
 _P = TypeVarTuple("_P")
@@ -68,6 +72,7 @@ class Gateway:
     bundles: BundleService
     ledger: GatewayLedger
     relay: Relay
+    admission: Admission
     store: MailStore
     executor: ThreadPoolExecutor
     clock: Clock
@@ -134,6 +139,18 @@ class Gateway:
             raise MalformedError("not-found", "no body with that hash")
         return found
 
+    async def carry(self, party: bytes, body: bytes, source: str) -> Answer:
+        """Relay a request from the address ``source``: :meth:`Relay.forward`.
+
+        Raises :class:`OverloadError` (``rate-limited``) where too many exchanges are begun: whoever floods message 1
+        through this gateway spends his own share of what parties allow it, and not that of the others behind it.
+        """
+        if body[:1] == BEGINS:
+            self.admission.admit(source)
+        answer = await self.relay.forward(party, body)
+        pause = {"retry-after": answer.retry_after} if answer.retry_after.isdecimal() else {}
+        return Answer(answer.body, answer.status, pause, answer.content_type or OCTETS)
+
     async def sweep(self) -> None:
         """Delete mail that has grown too old, again and again."""
         while True:
@@ -178,9 +195,8 @@ def gateway_app(gateway: Gateway, log: Log) -> Starlette:
 
     async def relay(request: Request) -> Answer:
         party = party_of(request.path_params["party"])
-        body = await read_body(request, REQUEST)
-        answer = await gateway.relay.forward(party, body)
-        return raw(answer.body, answer.content_type or OCTETS, answer.status)
+        source = request.client.host if request.client is not None else ""
+        return await gateway.carry(party, await read_body(request, REQUEST), source)
 
     async def name(_: Request) -> Answer:
         return as_json({"name": gateway.name, "chain": gateway.ledger.chain})
@@ -212,6 +228,10 @@ def create(
     return settings
 
 
+def _rate(per_second: int) -> Rate:
+    return Rate(per_second, BURST_SECONDS * per_second)
+
+
 @contextlib.asynccontextmanager
 async def running(
     state_dir: Path, settings: GatewaySettings, log: Log, *, clock: Clock, random: Random
@@ -235,7 +255,8 @@ async def running(
         ledger = GatewayLedger(genesis, bundles, clock, random, state_dir / MEMORY)
         stack.callback(ledger.remember)
         relay = Relay(ledger, to_parties)
-        gateway = Gateway(settings, bundles, ledger, relay, store, executor, clock, log)
+        admission = Admission(clock, source=_rate(settings.begins_per_source), total=_rate(settings.begins_per_second))
+        gateway = Gateway(settings, bundles, ledger, relay, admission, store, executor, clock, log)
         sweeping = asyncio.create_task(gateway.sweep())
         stack.callback(sweeping.cancel)
         yield gateway
