@@ -84,14 +84,19 @@ def decode_sequence(data: bytes, *, items: int, limit: int = DEFAULT_LIMIT, dept
     """Return the values of a CBOR sequence of at most ``items`` items; errors as :func:`decode`."""
     if len(data) > limit:
         raise MalformedError("too-large", f"{len(data)} bytes, at most {limit}")
-    stream = io.BytesIO(data)
+    decoder = cbor2.CBORDecoder(io.BytesIO(data), max_depth=depth, allow_indefinite=False, allow_duplicate_keys=False)
     values: list[Any] = []
-    while stream.tell() < len(data):
+    canonical = b""
+    while len(canonical) < len(data):
         if len(values) == items:
             raise MalformedError("too-many-items", f"more than {items} items in the sequence")
-        values.append(_loads(stream, depth))
-    if b"".join(cbor2.dumps(_normal(value, depth, "not-canonical")) for value in values) != data:
-        raise MalformedError("not-canonical", "bytes are not the deterministic encoding")
+        try:
+            values.append(decoder.decode())
+        except _FOREIGN as error:
+            raise MalformedError("not-cbor", str(error)) from error
+        canonical += cbor2.dumps(_normal(values[-1], depth, "not-canonical"))
+        if not data.startswith(canonical):
+            raise MalformedError("not-canonical", "bytes are not the deterministic encoding")
     return values
 
 
@@ -108,17 +113,15 @@ def _thaw(value: Any) -> Any:
     return value
 
 
-def _loads(stream: io.BytesIO, depth: int) -> Any:
-    try:
-        return cbor2.CBORDecoder(
-            stream,
-            max_depth=depth,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-            read_size=1,
-        ).decode()
-    except _FOREIGN as error:
-        raise MalformedError("not-cbor", str(error)) from error
+def _order(key: int) -> tuple[bool, int]:
+    """Return what sorts integers as the bytes of their encodings do: from 0 up, then from -1 down."""
+    return key < 0, abs(key)
+
+
+def _integer(value: int, code: str) -> int:
+    if not -UINT_MAX - 1 <= value <= UINT_MAX:
+        raise MalformedError(code, "integer beyond 64 bits")
+    return value
 
 
 def _normal(value: Any, depth: int, code: str) -> Any:
@@ -127,13 +130,13 @@ def _normal(value: Any, depth: int, code: str) -> Any:
     if kind is bytes or kind is str or kind is bool or value is None:
         return value
     if kind is int:
-        if not -UINT_MAX - 1 <= value <= UINT_MAX:
-            raise MalformedError(code, "integer beyond 64 bits")
-        return value
+        return _integer(value, code)
     if depth <= 0:
         raise MalformedError(code, "nested too deeply")
     if kind is list or kind is tuple:
-        return [_normal(item, depth - 1, code) for item in value]
+        return [item if type(item) is bytes else _normal(item, depth - 1, code) for item in value]
+    if kind is dict and all(type(key) is int for key in value):
+        return {key: _normal(value[_integer(key, code)], depth - 1, code) for key in sorted(value, key=_order)}
     if kind is dict:
         if any(map(_tagged, value)):
             raise MalformedError(code, "a tag has no place in a map's key")

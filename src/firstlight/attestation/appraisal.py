@@ -12,10 +12,11 @@ import hmac
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from firstlight import p256
 from firstlight.attestation.evidence import PROFILE, Debug, Evidence, Measurement, ReferenceName, parse_evidence
-from firstlight.attestation.reference import ReferenceSet, body_digest, parse_reference
+from firstlight.attestation.reference import ReferenceSet, body_digest, parse_reference, verify_reference
 from firstlight.attestation.result import AttestationResult, Finding, Tier, TrustVector
 from firstlight.cose import Signed
 from firstlight.errors import MalformedError, SignatureError
@@ -205,6 +206,11 @@ def _reference(found: Evidence, subject: Subject, lookup: Lookup) -> _Reference 
     issuer = lookup(party_name(named.issuer))
     if record is None or issuer is None:
         return None
+    return _records(record, issuer)
+
+
+@lru_cache(maxsize=64)
+def _records(record: bytes, issuer: bytes) -> _Reference:
     return _Reference(Reference.decode(record), Party.decode(issuer))
 
 
@@ -250,7 +256,7 @@ def _body(
         yield Finding("reference-malformed", error.code)
         return None
     try:
-        parsed.signed.verify({p256.kid(reference.issuer.key): reference.issuer.key})
+        verify_reference(body, reference.issuer.key)
     except SignatureError as error:
         yield Finding("reference-signature", error.code)
     values = parsed.values

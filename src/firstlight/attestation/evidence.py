@@ -25,6 +25,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -136,8 +137,12 @@ def sign_evidence(evidence: Evidence, signer: Signer) -> bytes:
     return cose.sign1(encode(evidence.claims()), typ=TYP, signer=signer)
 
 
+@lru_cache(maxsize=64)
 def parse_evidence(data: bytes) -> tuple[Evidence, cose.Signed]:
-    """Parse evidence strictly; nothing is verified. Raises :class:`MalformedError`."""
+    """Parse evidence strictly; nothing is verified. Raises :class:`MalformedError`.
+
+    An appraisal reads the same bytes several times, so the last ones are kept.
+    """
     signed = cose.parse(data, typ=TYP, limit=MAX_EVIDENCE)
     if signed.many:
         raise MalformedError("not-cose", "a COSE_Sign where a COSE_Sign1 is expected")

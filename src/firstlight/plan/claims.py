@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, ClassVar
 
@@ -224,6 +225,7 @@ def open_plan(root: bytes, digests: Sequence[bytes], claims: Sequence[bytes]) ->
     return OpenedPlan(profile, network, tuple(claim for claim in ordered if claim.kind is PartyKind.SERVICE))
 
 
+@lru_cache(maxsize=256)
 def parse_claim(data: bytes) -> Claim:
     """Parse a claim of either form; raises :class:`MalformedError`."""
     value = decode(data, limit=MAX_CLAIM)

@@ -88,14 +88,11 @@ class Ephemeral:
 def point(x: bytes) -> ec.EllipticCurvePublicKey:
     """Return the point with this x-coordinate and even y; :class:`MalformedError` (``bad-point``) if there is none.
 
-    Points of strangers come once only, so unlike :func:`firstlight.p256.load` this keeps none.
+    A peer's point meets two secrets, the ephemeral and the static one, and is decompressed once.
     """
     if len(x) != 32:
         raise MalformedError("bad-point", f"{len(x)} bytes, not an x-coordinate of P-256")
-    try:
-        return ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, b"\x02" + x)
-    except ValueError as error:
-        raise MalformedError("bad-point", "no point of P-256 has this x-coordinate") from error
+    return p256.from_x(x)
 
 
 # --- key schedule (RFC 9528 §4.1) -----------------------------------------------------------------
@@ -111,6 +108,8 @@ def kdf(prk: bytes, label: int, context: bytes, length: int) -> bytes:
     if length > MAX_KDF:
         raise MalformedError("too-large", f"{length} bytes from one key, at most {MAX_KDF}")
     info = encode_sequence(label, context, length)
+    if length <= HASH_LENGTH:
+        return hmac.digest(prk, info + b"\x01", "sha256")[:length]
     block, output = b"", b""
     for counter in range(1, -(-length // HASH_LENGTH) + 1):
         block = hmac.digest(prk, block + info + bytes([counter]), "sha256")
