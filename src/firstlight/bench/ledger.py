@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from firstlight.bench.machine import machine, today
+from firstlight.bench.process import run_process
 from firstlight.bench.scene import Scale
-from firstlight.errors import FirstlightError, StoreError
+from firstlight.errors import StoreError
 from firstlight.files import write_atomic
 
 GOALS: Mapping[str, float] = MappingProxyType(
@@ -44,14 +44,7 @@ DOING: Mapping[str, str] = MappingProxyType(
 )
 """The stages in their order, and what to tell people about each."""
 
-ENDING = frozenset({signal.SIGINT, signal.SIGTERM})
-"""The signals that end the benchmark; a stage begins with them blocked."""
-
 Say = Callable[[str], None]
-
-
-class BenchError(FirstlightError):
-    """A stage that failed (``bench-stage-failed``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,41 +116,12 @@ def run_stage(name: str, directory: Path, scale: Scale) -> dict[str, dict[str, f
     """Run one stage in a fresh process and return what it printed. The process never outlives this call."""
     command = [sys.executable, "-m", "firstlight.bench.stages", name, str(directory), json.dumps(asdict(scale))]
     command.append(repr(time.monotonic()))
-    with _started(command) as process:
-        output, errors = process.communicate()
-    if process.returncode:
-        lines = errors.strip().splitlines()
-        raise BenchError("bench-stage-failed", f"{name}: {lines[-1] if lines else f'exit {process.returncode}'}")
-    printed: dict[str, dict[str, float]] = json.loads(output.splitlines()[-1])
-    return printed
+    return run_process(name, command)
 
 
 def keep(report: Report, path: Path) -> None:
     """Write the report to ``path`` as a baseline; :class:`StoreError` (``file-not-written``)."""
     write_atomic(path, (json.dumps(report.values(), indent=2) + "\n").encode(), 0o644)
-
-
-@contextlib.contextmanager
-def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """Run a process in a session of its own, so that Ctrl-C reaches us alone, and end it if we are ended.
-
-    What would end us waits while the process is being started: until it is ours, nobody could end it.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    try:
-        process = subprocess.Popen(  # noqa: S603 - this interpreter, no shell
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-    except OSError as error:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        raise BenchError("bench-stage-failed", f"{command[0]}: {error.strerror or error}") from error
-    with process:
-        try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            yield process
-        except BaseException:
-            process.kill()
-            raise
 
 
 @contextlib.contextmanager

@@ -8,9 +8,13 @@ from typing import Annotated
 
 import typer
 
+from firstlight.bench import onboarding as exchanges
 from firstlight.bench.ledger import GOAL_DEVICES, keep, run
 from firstlight.bench.scene import Scale
 from firstlight.cli import output
+from firstlight.cli.demo import trade
+from firstlight.cli.demo.world import Places, World
+from firstlight.cli.processes import Family
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -61,3 +65,56 @@ def ledger(
     if keep_baseline is not None:
         keep(report, keep_baseline)
     output.emit(report.values(), report.text())
+
+
+@app.command()
+def onboarding(
+    devices: Annotated[
+        int, typer.Option("--devices", min=64, max=100_000, help="Devices a leg; goals are for 2,000 and more.")
+    ] = exchanges.FEWEST,
+    keep_baseline: Annotated[
+        Path | None, typer.Option("--keep-baseline", help="Also write the figures to this file, as JSON.")
+    ] = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--directory", help="Where to work, on a real disk; by default where temporary files go."),
+    ] = None,
+) -> None:
+    """Measure what a device's exchange costs an MNO (network leg) and an SP (service leg), in a whole world.
+
+    Node, witnesses, gateway, MNO and SP run as in the demo; devices are made, sold and deployed, and each onboards
+    once: no message comes twice. A name without a leg is the worse of both.
+
+    core_ratio: the responder's CPU time from bytes in to bytes out, over the crypto floor, its stores and its view of
+    the ledger in memory.
+
+    ratio: the server process's CPU time, all threads, by its process id, over the floor: one TCP connection a leg,
+    state sealed between its two requests, fresh views of the ledger, one durable commit. The load is another process.
+
+    legs_per_second_per_core_service, legs_per_second_per_core_network: legs in a second of the server's CPU time.
+
+    bytes_up, bytes_down, message_3_bytes: bodies of a leg, and the longest message 3.
+
+    floor_ms: 1 key generation, 3 ECDH, 3 point decompressions, 1 signature check; for the service leg one check and
+    one signature more. Timed beside both measurements on new inputs; the lower one counts.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="firstlight-bench-", dir=directory, ignore_cleanup_errors=True) as name,
+        Family(Path(name) / "output") as family,
+    ):
+        site = _site(Places(Path(name)), family, exchanges.needed(devices))
+        report = exchanges.measure(site, devices, Path(name), output.note)
+    if keep_baseline is not None:
+        exchanges.keep(report, keep_baseline)
+    output.emit(report.values(), report.text())
+
+
+def _site(places: Places, family: Family, count: int) -> exchanges.Site:
+    """Open a world with ``count`` devices whose owner has chosen an operator and a provider."""
+    world = World(places, family, output.note)
+    addresses = world.open()
+    parties = world.populate(addresses)
+    batch = trade.manufacture(places, addresses, count, output.note)
+    trade.choose(places, parties, trade.sell(places, batch, output.note), count, output.note)
+    pids = {child.name: child.pid for child in family.children}
+    return exchanges.Site(places.devices, places.mno, pids["mno"], places.sp, pids["sp"])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -33,7 +33,7 @@ from firstlight.onboarding.ports import (
 from firstlight.onboarding.token import LIFETIME_NS
 from firstlight.plan.claims import PartyKind
 from firstlight.plan.order import Order
-from firstlight.stores.database import Database, Schema, Store
+from firstlight.stores.database import Database, Schema, Store, prepare
 
 VERSION = 1
 RETENTION_NS = 5 * LIFETIME_NS
@@ -136,6 +136,8 @@ class ExchangeStore(Store):
         self._connection = database.connection
         self._on_grant = on_grant
         self._watchers: list[EndWatcher] = []
+        self._anchors: dict[bytes, Anchor] = {}
+        """Batches that were read: one that is there never changes, and never goes."""
 
     @classmethod
     def open(cls, path: Path, *, on_grant: GrantHook | None = None) -> Self:
@@ -143,9 +145,12 @@ class ExchangeStore(Store):
         return cls(Database.open(path, cls.SCHEMA), on_grant=on_grant)
 
     @classmethod
-    def in_memory(cls, *, on_grant: GrantHook | None = None) -> Self:
-        """Return a store that lives as long as the object."""
-        return cls(Database.in_memory(cls.SCHEMA), on_grant=on_grant)
+    def in_memory(cls, *, on_grant: GrantHook | None = None, beside: Sequence[Schema] = ()) -> Self:
+        """Return a store that lives as long as the object; ``beside`` are the tables that ``on_grant`` writes to."""
+        database = Database.in_memory(cls.SCHEMA)
+        for schema in beside:
+            prepare(database.connection, schema)
+        return cls(database, on_grant=on_grant)
 
     def watch(self, watcher: EndWatcher) -> None:
         """Tell ``watcher`` from now on which grants end through this object."""
@@ -179,8 +184,13 @@ class ExchangeStore(Store):
 
     def anchor(self, batch: bytes) -> Anchor | None:
         """Return a batch for which there is an order."""
-        row = self._database.row("SELECT leaves, size FROM batch WHERE id = ?", batch)
-        return None if row is None else Anchor(*row)
+        known = self._anchors.get(batch)
+        if known is None:
+            row = self._database.row("SELECT leaves, size FROM batch WHERE id = ?", batch)
+            if row is None:
+                return None
+            known = self._anchors[batch] = Anchor(*row)
+        return known
 
     def order(self, number: bytes, batch: bytes, index: int) -> OrderState | None:
         """Return an order as it stands for one device."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from firstlight.bench import ledger, machine, stages
+from firstlight.bench.process import BenchError
 from firstlight.bench.scene import LEAF_KEYS, MODEL, Scale, Scene, scattered
 from firstlight.cli import main
 from firstlight.identity.birth import Leaf, derive_salt
@@ -74,7 +75,7 @@ def test_a_baseline_is_kept_with_the_machine_named(report: ledger.Report, tmp_pa
 
 
 def test_a_stage_that_fails_says_why_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ledger.BenchError, match="bench-stage-failed: bundle: file-missing"):
+    with pytest.raises(BenchError, match="bench-stage-failed: bundle: file-missing"):
         ledger.run_stage("bundle", tmp_path, TINY)
 
 

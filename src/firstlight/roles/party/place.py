@@ -27,7 +27,7 @@ from firstlight.files import read_limited, write_atomic
 from firstlight.ledger.records import Role
 from firstlight.logs import Log
 from firstlight.onboarding.party import Party, Profile
-from firstlight.onboarding.ports import Grantor
+from firstlight.onboarding.ports import Grantor, LedgerView
 from firstlight.plan.claims import PartyKind
 from firstlight.ports import Clock, KeyAgreement, Random
 from firstlight.roles import registration, tracking
@@ -170,11 +170,8 @@ class Room(contextlib.ExitStack):
         """Return fresh token keys."""
         return TokenKeys(self.place.clock, self.place.random, self.place.settings.exchange_seconds)
 
-    def desk(self, grantor: Grantor, tokens: Keys | None = None) -> Desk:
-        """Return the server's routes for a party whose credentials ``grantor`` makes; the caller closes it.
-
-        Without ``tokens`` it has token keys of its own.
-        """
+    def party(self, grantor: Grantor, *, ledger: LedgerView | None = None) -> Party:
+        """Return what decides exchanges, with credentials that ``grantor`` makes; ``ledger`` in place of the view."""
         place, settings = self.place, self.place.settings
         _, kind = KINDS[type(settings)]
         profile = Profile(
@@ -185,15 +182,22 @@ class Room(contextlib.ExitStack):
             frozenset(settings.suites),
             max_view_age=settings.view_seconds,
         )
-        party = Party(
+        return Party(
             profile,
-            ledger=self.view,
+            ledger=ledger or self.view,
             appraiser=LedgerAppraiser(self.view, self._bodies),
             grantor=grantor,
             orders=self.exchanges,
             exchanges=self.exchanges,
             random=place.random,
         )
+
+    def desk(self, grantor: Grantor, tokens: Keys | None = None) -> Desk:
+        """Return the server's routes for a party whose credentials ``grantor`` makes; the caller closes it.
+
+        Without ``tokens`` it has token keys of its own.
+        """
+        place, settings = self.place, self.place.settings
         orders = OrderDesk(
             place.chain,
             place.keys.party,
@@ -207,6 +211,7 @@ class Room(contextlib.ExitStack):
             source=_rate(settings.begins_per_source),
             total=_rate(settings.begins_per_second),
         )
+        party = self.party(grantor)
         return Desk(party, orders, tokens=tokens or self.tokens(), admission=admission, clock=place.clock, log=self.log)
 
     def leases(self) -> Leases:

@@ -65,6 +65,8 @@ class Head:
     records: dict[str, Record | None] = field(default_factory=dict)
     owned: dict[tuple[bytes, int, int], Owned] = field(default_factory=dict)
     """Regions by batch, length and bits of their prefix."""
+    encoded: dict[str, bytes] = field(default_factory=dict)
+    """What :meth:`value` has encoded."""
 
     @property
     def time(self) -> int:
@@ -77,7 +79,14 @@ class Head:
         if name not in self.records:
             raise ProofError("not-asked", f"{name} was not proven")
         record = self.records[name]
-        return None if record is None else record.encode()
+        if record is None:
+            return None
+        value = self.encoded.get(name)
+        if value is None:
+            if len(self.encoded) >= MAX_RECORDS:
+                self.encoded.clear()
+            value = self.encoded[name] = record.encode()
+        return value
 
 
 class PartyView:
@@ -105,7 +114,10 @@ class PartyView:
         Raises :class:`TransportError`, :class:`ProofError`, :class:`MalformedError`: they cannot be had or proven,
         ``party-unregistered`` among them.
         """
-        head = self.fresh()
+        return self.facts_under(self.fresh(), batch, index)
+
+    def facts_under(self, head: Head, batch: bytes, index: int) -> Facts:
+        """Return the facts about one device under ``head``; errors as :meth:`facts`."""
         owned = self.owned(head, batch, index)
         return Facts(
             height=head.view.height,
@@ -162,7 +174,7 @@ class PartyView:
     def _take(self, view: View) -> None:
         old = self._heads.get(view.height)
         if old is not None and old.view.header_hash == view.header_hash:
-            head = Head(view, old.records, old.owned)
+            head = Head(view, old.records, old.owned, old.encoded)
         else:
             head = Head(view)
         _keep(head.records, dict(view.records), MAX_RECORDS)
