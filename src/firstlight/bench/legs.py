@@ -58,18 +58,22 @@ _MESSAGE = bytes(600)
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One leg to measure: which, the device directories, the party's directory, and its server's process id."""
+    """One leg to measure: which, the device directories, the party's directory, and its server's process id.
+
+    ``warm`` devices onboard before the ``count`` that are measured.
+    """
 
     leg: str
     devices: str
     party: str
     pid: int
     count: int
+    warm: int = WARM
 
     def places(self) -> list[Path]:
         """Return the directories of the devices: those that warm up, and those that count."""
         found = sorted(path for path in Path(self.devices).iterdir() if path.is_dir())
-        return found[: WARM + self.count]
+        return found[: self.warm + self.count]
 
 
 # --- the floor --------------------------------------------------------------------------------
@@ -148,7 +152,7 @@ def core(task: Task) -> dict[str, float]:
             if number % RENEWED == 0:
                 still.renew()
             one = _decide(lambda data: party.handle(data, ring=tokens.ring(), now_ns=place.clock.now()), caller, sizes)
-            if number >= WARM:
+            if number >= task.warm:
                 spent += one
                 floor.once()
     return {"core_ms": spent / task.count / 1e6, "floor_ms": floor.ms, **sizes.means()}
@@ -213,7 +217,7 @@ async def load(task: Task) -> dict[str, float]:
     places, sizes, floor = task.places(), Sizes(), Floor(task.leg)
     errand = (await errands(places[0]))[task.leg]
     started = callers(places, errand)
-    await _crowd(islice(started, WARM), errand.url, Sizes(), None)
+    await _crowd(islice(started, task.warm), errand.url, Sizes(), None)
     before, began = cpu_seconds(task.pid), time.monotonic()
     await _crowd(started, errand.url, sizes, floor)
     spent, wall = cpu_seconds(task.pid) - before, time.monotonic() - began
@@ -251,9 +255,15 @@ async def _leg(caller: Caller, url: str, sizes: Sizes) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time (user and system, s) of a process with all its threads, as the kernel counts it."""
+    """Return the CPU time (user and system, s) of a process and its children, threads and all, as the kernel has it."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu_seconds(child) for child in _children(pid))
+
+
+def _children(pid: int) -> list[int]:
+    lists = [path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(child) for one in lists for child in one.split()]
 
 
 # --- what both count --------------------------------------------------------------------------

@@ -40,10 +40,10 @@ class Site:
     sp: Path
     sp_pid: int
 
-    def task(self, leg: str, count: int) -> Task:
+    def task(self, leg: str, count: int, warm: int = WARM) -> Task:
         """Return what to measure for a leg."""
         party, pid = (self.sp, self.sp_pid) if leg == SERVICE else (self.mno, self.mno_pid)
-        return Task(leg, str(self.devices), str(party), pid, count)
+        return Task(leg, str(self.devices), str(party), pid, count, warm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +91,17 @@ def measure(site: Site, devices: int, directory: Path, say: Say) -> Report:
     Raises :class:`firstlight.bench.process.BenchError` (``bench-stage-failed``).
     """
     described = machine(directory).values()
-    figures: dict[str, float] = {}
+    found: dict[str, float] = {}
     for leg in LEGS:
         task = site.task(leg, devices)
         say(f"deciding the {leg} leg, bytes to bytes …")
         inside = _stage("core", task, say)
         say(f"serving the {leg} leg over HTTP …")
         outside = _stage("load", task, say)
-        figures |= {f"{name}_{leg}": value for name, value in _figures(inside, outside).items()}
-    worst = {name: max(figures[f"{name}_{leg}"] for leg in LEGS) for name in WORST}
-    first = {name: figures.pop(name) for name in AT_LEAST}
-    return Report(devices, {**worst, **first, **figures}, described, today())
+        found |= {f"{name}_{leg}": value for name, value in figures(inside, outside).items()}
+    worst = {name: max(found[f"{name}_{leg}"] for leg in LEGS) for name in WORST}
+    first = {name: found.pop(name) for name in AT_LEAST}
+    return Report(devices, {**worst, **first, **found}, described, today())
 
 
 def needed(devices: int) -> int:
@@ -109,7 +109,7 @@ def needed(devices: int) -> int:
     return devices + WARM
 
 
-def _figures(inside: Mapping[str, float], outside: Mapping[str, float]) -> dict[str, float]:
+def figures(inside: Mapping[str, float], outside: Mapping[str, float]) -> dict[str, float]:
     """Return one leg's figures; of both times that the floor was taken the lower one counts."""
     floor = min(inside["floor_ms"], outside["floor_ms"])
     return {
@@ -137,4 +137,17 @@ def keep(report: Report, path: Path) -> None:
     write_atomic(path, (json.dumps(report.values(), indent=2) + "\n").encode(), 0o644)
 
 
-__all__ = ["AT_LEAST", "AT_MOST", "FEWEST", "NETWORK", "SERVICE", "Report", "Site", "keep", "measure", "needed"]
+__all__ = [
+    "AT_LEAST",
+    "AT_MOST",
+    "FEWEST",
+    "LEGS",
+    "NETWORK",
+    "SERVICE",
+    "Report",
+    "Site",
+    "figures",
+    "keep",
+    "measure",
+    "needed",
+]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 from firstlight.bench import legs, onboarding
 
@@ -25,5 +27,14 @@ def test_the_floor_is_timed() -> None:
     assert floor.ms > 0
 
 
-def test_a_process_is_known_by_its_own_time() -> None:
-    assert 0 <= legs.cpu_seconds(os.getpid()) <= sum(os.times()[:2]) + 0.1
+def test_a_process_is_known_by_its_time_and_that_of_its_workers() -> None:
+    busy = "import sys, time\nwhile time.process_time() < 0.3: pass\nprint(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdout.readline()
+        alone = legs.cpu_seconds(child.pid)
+        together = legs.cpu_seconds(os.getpid())
+        child.stdin.close()
+    assert alone >= 0.25
+    assert together >= alone
