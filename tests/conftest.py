@@ -1,23 +1,34 @@
-"""What all tests share: nothing is skipped in CI, no vector or peer anywhere; `--full` runs what is else sampled."""
+"""What all tests share: nothing is skipped in CI, no vector or peer anywhere; `--full` runs what is else sampled.
+
+Without `--full` the examples of properties are the same in every run, and none is remembered from the last.
+"""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from firstlight.cli.processes import Family
 from firstlight.testing.lab import Lab, open_lab
 
-DEVICES = 128
-"""Devices in the world that a worker's tests share."""
+DEVICES = 250
+"""Devices in the world that a worker's tests share: enough if one worker gets all tests, as one that is slow may."""
 IN_CI = os.environ.get("CI") == "true"
 ALWAYS = ("tests/vectors/", "tests/interop/")
 FULL = os.environ.get("FIRSTLIGHT_FULL") == "1"
 
-settings.register_profile("sampled", deadline=None, max_examples=60, print_blob=True)
-settings.register_profile("full", deadline=None, max_examples=1000, print_blob=True)
+# Neither a time for an example nor for making its data: how fast the machine is today is no property of the code.
+SLOW = [HealthCheck.too_slow]
+settings.register_profile(
+    "sampled", deadline=None, suppress_health_check=SLOW, max_examples=60, derandomize=True, database=None
+)
+settings.register_profile("full", deadline=None, suppress_health_check=SLOW, max_examples=1000, print_blob=True)
 settings.load_profile("full" if FULL else "sampled")
+
+# A shell that runs tests in the background has them ignore Ctrl-C, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

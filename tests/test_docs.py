@@ -37,7 +37,7 @@ def test_every_command_of_the_readme_runs(command: str) -> None:
         words.append(SMALL)
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     environment |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "FIRSTLIGHT_"))}
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1_200, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 

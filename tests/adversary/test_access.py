@@ -57,7 +57,7 @@ def port(lab: Lab, role: str, name: str) -> int:
 
 def say(to: int, data: bytes) -> bytes:
     """Send bytes to a port and return all that comes back until it hangs up."""
-    with socket.create_connection(("127.0.0.1", to), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", to), timeout=120) as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
         answer = b""
@@ -311,7 +311,7 @@ def test_a_device_reaches_its_service_only_through_the_forwarder(lab: Lab) -> No
     try:
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
-        heard, end = b"", time.monotonic() + 40
+        heard, end = b"", time.monotonic() + 180
         while b'"connected"' not in heard:
             assert time.monotonic() < end, heard
             talked |= peers(process.pid)
@@ -319,7 +319,7 @@ def test_a_device_reaches_its_service_only_through_the_forwarder(lab: Lab) -> No
         talked |= peers(process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()  # type: ignore[union-attr]
     forwarder, gateway = port(lab, "mno", "forwarder"), int(lab.interceptor.url.rpartition(":")[2])
     assert talked <= {gateway, port(lab, "mno", "attach"), forwarder}
@@ -428,7 +428,7 @@ def greeted(to: int, version: ssl.TLSVersion) -> bool:
     context.minimum_version = context.maximum_version = version
     try:
         with (
-            socket.create_connection(("127.0.0.1", to), timeout=10) as plain,
+            socket.create_connection(("127.0.0.1", to), timeout=120) as plain,
             context.wrap_socket(plain) as secure,
         ):
             secure.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
@@ -463,7 +463,7 @@ def test_a_broker_takes_nothing_for_another_devices_topic(lab: Lab, hand: Hand, 
         text = pattern.encode()
         packet = b"\x00\x01" + len(text).to_bytes(2) + text + b"\x00"
         session._writer.write(b"\x82" + bytes([len(packet)]) + packet)
-        await asyncio.wait_for(session.lost(), 10)
+        await asyncio.wait_for(session.lost(), 120)
 
     for pattern in (theirs.topic, "#", "devices/#", "+/+/telemetry"):
         with lab.unchanged(lab.places.sp), lab.heard("sp", "topic-not-yours"):
@@ -481,7 +481,7 @@ def test_a_broker_takes_no_revoked_certificate(lab: Lab, hand: Hand, tmp_path: P
         new = await asyncio.to_thread(enrolled, lab, hand, tmp_path)
         await publish(old)
         await publish(new)
-        await asyncio.wait_for(session.lost(), 20)
+        await asyncio.wait_for(session.lost(), 120)
         await session.close()
 
     asyncio.run(replaced())
@@ -502,7 +502,7 @@ def publishes(access: ServiceAccess) -> str:
     return ""
 
 
-def wait_for(fact: object, seconds: float = 10.0) -> None:
+def wait_for(fact: object, seconds: float = 120.0) -> None:
     """Wait for a fact."""
     assert callable(fact)
     end = time.monotonic() + seconds

@@ -283,13 +283,13 @@ def boots(device: Path, packages: Path, until: Callable[[list[dict[str, str]]], 
     assert process.stdout is not None
     lines: list[dict[str, str]] = []
     try:
-        end = time.monotonic() + 40
+        end = time.monotonic() + 180
         for line in process.stdout:
             lines.append(json.loads(line))
             if (until is not None and until(lines)) or time.monotonic() > end:
                 break
         else:
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -323,7 +323,7 @@ def test_servers_survive_what_is_not_even_http(lab: Lab) -> None:
 
 def _throw(url: str, data: bytes) -> None:
     parts = urlsplit(url)
-    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=5) as connection:
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=120) as connection:
         try:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)

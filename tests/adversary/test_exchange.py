@@ -131,7 +131,7 @@ def test_a_token_of_another_party_is_refused(lab: Lab, hand: Hand) -> None:
 
 def test_an_expired_token_is_refused(lab: Lab, hand: Hand) -> None:
     """A relay keeps a half-open exchange until the party's keys may have leaked: no token opens after its time."""
-    with lab.twin("mno", exchange_seconds=1) as twin:
+    with lab.twin("mno", exchange_seconds=5) as twin:
         url = read_endpoint(twin).url
         hand.onboard("mno", at=url)
         sent = hand.open("mno", at=url)
@@ -243,7 +243,7 @@ def test_message_4_lost_for_a_whole_exchange_costs_one_slot_and_leaves_one_grant
 def test_a_relay_that_swaps_two_devices_answers_only_delays_them(lab: Lab) -> None:
     """A relay gives A the message 2 that is for B and the other way round, so that they accept each other's keys."""
     pair = [lab.device(), lab.device()]
-    meeting, answers = threading.Barrier(2, timeout=15), dict[int, Answered]()
+    meeting, answers = threading.Barrier(2, timeout=120), dict[int, Answered]()
     swaps: list[int] = []
 
     def swap(asked: Asked, forward: Forward) -> Answered:

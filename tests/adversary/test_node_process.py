@@ -69,7 +69,7 @@ def test_a_second_process_is_kept_out_of_the_ledgers_file(family: Family, consor
     assert market.post(registration(market)).status == 200
     family.forget(child)
     child.process.terminate()
-    child.process.wait(10)
+    child.process.wait(LONG)
     _, url = start(family, consortium, "again")
     assert ask(f"{url}/v1/counts", method="GET").fields()["transactions"] == before["transactions"] + 1
 
@@ -117,9 +117,9 @@ def test_a_kill_loses_no_transaction_that_was_reported(family: Family, consortiu
         time.sleep(chance.uniform(0.0, 0.3))
         family.forget(child)
         os.kill(child.pid, signal.SIGKILL)
-        child.process.wait(10)
+        child.process.wait(LONG)
         for worker in workers:
-            worker.join(10)
+            worker.join(LONG)
             assert not worker.is_alive()
             reported |= worker.reported
             tried |= worker.tried

@@ -25,7 +25,7 @@ mount --bind "$device" "$root/device"
 for node in null urandom; do : >"$root/dev/$node"; mount --bind "/dev/$node" "$root/dev/$node"; done
 for link in bin lib lib64 sbin; do [ -L "/$link" ] && ln -s "usr/$link" "$root/$link"; done
 find "$root/device" >"$root/device/.before"
-exec env -i /usr/sbin/chroot "$root" "$PYTHON" -m firstlight device run /device --once --for 60 --json
+exec env -i /usr/sbin/chroot "$root" "$PYTHON" -m firstlight device run /device --once --for 240 --json
 """
 
 
@@ -41,7 +41,7 @@ def test_a_device_connects_from_a_mount_namespace_that_hides_everything_else(lab
         ["unshare", *flags, "--mount", "sh", "-c", HIDE, "sh", str(hidden), str(device), "/usr", *program],
         env={"PATH": os.environ["PATH"], "PYTHON": sys.executable},
         capture_output=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

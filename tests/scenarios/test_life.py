@@ -27,7 +27,7 @@ from firstlight.stores.exchanges import GrantState
 from firstlight.testing.lab import Lab, open_lab
 
 LEASE = 24
-PATIENCE = 60.0
+PATIENCE = 240.0
 SHORT = {"grant_seconds": LEASE, "plan_seconds": 1, "round_seconds": 1}
 PENDING, CONFIRMED, ENDED = (state.value for state in (GrantState.PENDING, GrantState.CONFIRMED, GrantState.ENDED))
 
@@ -68,7 +68,7 @@ def powered(*devices: Path) -> Iterator[Told]:
             assert process.poll() is None, output.read_text()
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(10)
+            process.wait(PATIENCE)
 
 
 def until(fact: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
@@ -107,7 +107,6 @@ def test_leases_are_renewed_before_they_end_and_nobody_is_cut_off(lab: Lab) -> N
                 len(states(lab, "mno", device)) >= 3 and len(states(lab, "sp", device)) >= 3 and connected(lab, device)
             ),
             "two renewals with each party",
-            3 * LEASE,
         )
         assert "waiting" not in told.stages(), told.codes()
     for role in ("mno", "sp"):
@@ -209,16 +208,14 @@ def test_a_copied_device_is_noticed_and_the_alarm_cleared(lab: Lab) -> None:
     with powered(device):
         until(lambda: len(states(lab, "mno", device)) >= 2 and states(lab, "mno", device)[-1] == CONFIRMED, "renewed")
         with powered(copy) as told:
-            until(lambda: "clone-alarm" in told.codes(), "the copy is refused", 2 * PATIENCE)
+            until(lambda: "clone-alarm" in told.codes(), "the copy is refused")
         rows = run("mno", "alarms", lab.places.mno).values["items"]
         assert [(row["index"], row["tenure"]) for row in rows] == [(int(device.name), lab.holding.tenure)]
         granted = len(states(lab, "mno", device))
         for role in ("mno", "sp"):
             for row in run(role, "alarms", lab.state(role)).values["items"]:
                 run(role, "clear-alarm", lab.state(role), row["batch"], row["index"], row["tenure"])
-        until(
-            lambda: len(states(lab, "mno", device)) > granted and connected(lab, device), "renewed again", 2 * PATIENCE
-        )
+        until(lambda: len(states(lab, "mno", device)) > granted and connected(lab, device), "renewed again")
     assert run("mno", "alarms", lab.places.mno).values["items"] == []
 
 
@@ -250,7 +247,7 @@ def served(lab: Lab, role: str, at: Path) -> Iterator[None]:
     finally:
         lab.family.forget(child)
         child.process.terminate()
-        child.process.wait(10)
+        child.process.wait(PATIENCE)
 
 
 @contextmanager

@@ -32,11 +32,14 @@ from firstlight.testing.bundles import BATCH, ISSUER, origin
 from firstlight.testing.parties import OWNER, PartyWorld, Server, new_key, party_world
 from firstlight.transports.client import HttpClient
 
+LONG = 120.0
+"""Seconds after which what is waited for will not come."""
+
 
 async def until(fact: object, expected: object) -> None:
     """Wait for a fact in a party's own records."""
     assert callable(fact)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LONG):
         while fact() != expected:  # noqa: ASYNC110 - waits for the fact itself
             await asyncio.sleep(0.01)
 
@@ -104,7 +107,7 @@ def test_a_predecessor_dies_when_its_successor_is_used(tmp_path: Path) -> None:
             assert isinstance(following, Granted)
             successor = await device.connect(following, new, None)
             await successor.publish(b"2")
-            await asyncio.wait_for(session.lost(), 5)
+            await asyncio.wait_for(session.lost(), LONG)
             with pytest.raises(AccessError, match="service-refused"):
                 await device.connect(old, old_key, None)
             await successor.close()
@@ -202,7 +205,7 @@ def states(kind: type[PartySettings], server: Server) -> list[str]:
 
 async def until_refused(attempt: Callable[[], Awaitable[Session]]) -> None:
     """Wait until the new revocation list counts."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LONG):
         while True:
             try:
                 await (await attempt()).close()

@@ -19,7 +19,7 @@ from firstlight.logs import Log
 from firstlight.roles.bundles import Head
 from firstlight.transports.body import CBOR, Poster, parse_json
 
-PATIENCE = 2.0
+PATIENCE = 5.0
 """Seconds to wait until enough witnesses have signed."""
 FILE = "witnesses.json"
 MAX_URLS = 32

@@ -23,7 +23,9 @@ from firstlight.testing.random import SeededRandom
 KEY = suci.generate(Scheme.PROFILE_A, 1, SeededRandom("home"))
 HOME = HomeNetwork("001", "01", "0", Scheme.PROFILE_A, 1, KEY.public)
 DATABASE = "subscriptions.db"
-SETTINGS = NetworkSettings("WLAN", sweep_s=0.01)
+LONG = 120.0
+"""Seconds after which what is waited for will not come."""
+SETTINGS = NetworkSettings("WLAN", sweep_s=0.01, deadline_s=LONG)
 
 
 class MemorySim:
@@ -99,7 +101,7 @@ class World:
     @property
     def access(self) -> EmbeddedNetworkAccess:
         """How a device attaches here."""
-        return EmbeddedNetworkAccess(self.random)
+        return EmbeddedNetworkAccess(self.random, deadline_s=LONG)
 
     @contextlib.asynccontextmanager
     async def conversation(self) -> AsyncIterator[Conversation]:
@@ -110,13 +112,13 @@ class World:
 
     async def until_attached(self, count: int) -> None:
         """Wait until so many devices are attached."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LONG):
             while self.network.attached() != count:  # noqa: ASYNC110 - waits for the fact itself
                 await asyncio.sleep(0.001)
 
     async def until_outcome(self, code: str, count: int = 1) -> None:
         """Wait until the network has reported ``code`` so often."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LONG):
             while self.network.outcomes[code] < count:  # noqa: ASYNC110 - waits for the fact itself
                 await asyncio.sleep(0.001)
 

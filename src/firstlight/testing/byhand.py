@@ -43,7 +43,7 @@ from firstlight.testing.interceptor import Answered, Asked
 from firstlight.testing.lab import Lab
 from firstlight.transports.body import CBOR
 
-PATIENCE = 20
+PATIENCE = 120
 PAUSE = 0.01
 MakeEvidence = Callable[[bytes], bytes]
 

@@ -35,7 +35,7 @@ from firstlight.sealing.envelope import EnvelopeContent, open_envelope
 from firstlight.sealing.locator import mailbox_locator, receipt_locator
 from firstlight.transports.body import CBOR, JSON, media_type, parse_json
 
-SECONDS = 20.0
+SECONDS = 120.0
 NONCE = 32
 
 
@@ -207,7 +207,7 @@ class Handheld:
         return sent.read(self.carry(sent.request_2, acting.party, via).body)
 
 
-def eventually(fact: Callable[[], bool], what: str, *, seconds: float = 8.0) -> None:
+def eventually(fact: Callable[[], bool], what: str, *, seconds: float = SECONDS) -> None:
     """Wait until ``fact`` holds."""
     end = time.monotonic() + seconds
     while not fact():

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-PATIENCE = 20
+PATIENCE = 120
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ gateway, so whatever a test makes it do happens to them, and to the owner.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -20,6 +22,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import firstlight
 from firstlight.cli.demo import trade
@@ -27,14 +30,17 @@ from firstlight.cli.demo.commands import ENVIRONMENT, arguments
 from firstlight.cli.demo.trade import Holding
 from firstlight.cli.demo.world import Addresses, Places, World
 from firstlight.cli.processes import Family
+from firstlight.errors import FirstlightError
 from firstlight.roles.measure import software_digest
 from firstlight.testing.interceptor import Interceptor
 from firstlight.transports.endpoint import read_endpoint
 
-PATIENCE = 40.0
+PATIENCE = 180.0
+"""Seconds after which what a test waits for will not come; nothing that goes well depends on it."""
 PAUSE = 0.05
 HOUSEKEEPING = frozenset({"certificate_meta"})
 """Tables that change by themselves: the number of the revocation list, which a provider issues anew in time."""
+TURNS = 3
 QUIET = 0.4
 """Seconds without a change after which the stores are taken to be at rest."""
 
@@ -74,6 +80,7 @@ class Lab:
 
     def device(self) -> Path:
         """Return a device that has never been switched on."""
+        assert self.spare, "more tests share this world than it has devices for"
         return self.spare.pop(0)
 
     def switch_on(
@@ -210,6 +217,7 @@ class Lab:
     @contextmanager
     def only(self, state: Path, **added: int) -> Iterator[None]:
         """Check that the stores in ``state`` gain exactly so many rows by table, and that nothing else changes."""
+        self.rest()
         before = self.rows(state)
         yield
         after = self.rows(state)
@@ -237,7 +245,7 @@ class Lab:
         finally:
             self.family.forget(child)
             child.process.terminate()
-            child.process.wait(10)
+            child.process.wait(PATIENCE)
 
     def fingerprint(self, *states: Path) -> str:
         """Return a digest of all rows of the databases in ``states`` (without it: MNO, SP and owner)."""
@@ -247,8 +255,32 @@ class Lab:
                 total.update(_rows(database))
         return total.hexdigest()
 
+    def rest(self) -> None:
+        """Wait until the servers have stored what they were told: receipts are read, and each has had its turns.
+
+        A server that has answered several times in a row has dealt with what lay before it, however slow the machine.
+        """
+        end = time.monotonic() + PATIENCE
+        while True:
+            before = self.fingerprint()
+            for role in ("mno", "sp", "gateway", "owner"):
+                self._turns(role)
+            if self._receipts_read() and self.fingerprint() == before:
+                return
+            assert time.monotonic() < end, "the servers do not come to rest"
+            time.sleep(PAUSE)
+
+    def _turns(self, role: str) -> None:
+        with contextlib.suppress(OSError, FirstlightError):  # one that a test has ended writes nothing
+            connection = http.client.HTTPConnection(urlsplit(self.url(role)).netloc, timeout=PATIENCE)
+            for _ in range(TURNS):
+                connection.request("GET", "/healthz")
+                connection.getresponse().read()
+            connection.close()
+
     def settle(self) -> None:
         """Wait until nobody writes any more what an honest journey left behind: receipts read, sessions ended."""
+        self.rest()
         before, since = self.fingerprint(), time.monotonic()
         if before == self.rested and self._receipts_read():
             return
@@ -277,6 +309,7 @@ class Lab:
     def unchanged(self, *states: Path) -> Iterator[None]:
         """Check that no row of the stores changes while the context lasts."""
         watched = states or (self.places.mno, self.places.sp, self.places.owner)
+        self.rest()
         before = {state: self.rows(state) for state in watched}
         yield
         for state, tables in before.items():

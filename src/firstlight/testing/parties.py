@@ -280,7 +280,8 @@ class PartyWorld:
         root = self.ledger.trie.root
         batch = Batch(ISSUER, SIZE, MODEL, self.tree.root, root, (), (ISSUER,), 1000, 2)
         self.ledger.records[batch_name(BATCH)] = batch
-        self.publish(ReferenceSet(REFERENCE, MODEL, (good,), GENESIS - 10 * 365 * DAY, GENESIS + 365 * DAY))
+        today = SystemClock().now() // SECOND
+        self.publish(ReferenceSet(REFERENCE, MODEL, (good,), today - 10 * 365 * DAY, today + 365 * DAY))
 
     def publish(self, values: ReferenceSet) -> None:
         """Publish a reference-value set, and put its body where it is fetched from."""

@@ -17,13 +17,13 @@ from firstlight.sim.attach import Challenge, Detach, Detached, Identity, Message
 from firstlight.sim.attach_device import Answered
 from firstlight.sim.subscription import Credentials, SoftSim, Subscription, SubscriptionStatus
 from firstlight.stores.subscriptions import Subscriptions
-from firstlight.testing.access_network import DATABASE, SETTINGS, Conversation, MemorySim, World, network_world
+from firstlight.testing.access_network import DATABASE, LONG, SETTINGS, Conversation, MemorySim, World, network_world
 from firstlight.testing.random import SeededRandom
 
 
 def run(path: Path, test: Callable[[World], Awaitable[None]], **settings: float) -> None:
     async def main() -> None:
-        async with asyncio.timeout(20), network_world(path, replace(SETTINGS, **settings)) as world:  # type: ignore[arg-type]
+        async with asyncio.timeout(LONG), network_world(path, replace(SETTINGS, **settings)) as world:  # type: ignore[arg-type]
             await test(world)
 
     asyncio.run(main())
@@ -433,7 +433,9 @@ def against(path: Path, sim: MemorySim, reply: Callable[[Message], bytes], code:
     async def main() -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        access = EmbeddedNetworkAccess(SeededRandom(1), endpoint=f"tcp://127.0.0.1:{port}", deadline_s=0.3)
+        access = EmbeddedNetworkAccess(
+            SeededRandom(1), endpoint=f"tcp://127.0.0.1:{port}", deadline_s=0.3 if code == "attach-timeout" else LONG
+        )
         with pytest.raises(AccessError) as caught:
             await access.attach(sim)
         await gone.wait()

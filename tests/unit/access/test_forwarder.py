@@ -15,7 +15,7 @@ from firstlight.access.device.network_embedded import EmbeddedAttachment
 from firstlight.access.ports import Proxy
 from firstlight.access.serving.forwarder import ForwarderLimits
 from firstlight.sim.subscription import Subscription
-from firstlight.testing.access_network import SETTINGS, MemorySim, World, network_world
+from firstlight.testing.access_network import LONG, SETTINGS, MemorySim, World, network_world
 
 GREETING = b"\x05\x01\x02"
 
@@ -23,7 +23,7 @@ GREETING = b"\x05\x01\x02"
 def run(path: Path, test: Callable[[World], Awaitable[None]], limits: ForwarderLimits | None = None) -> None:
     async def main() -> None:
         settings = replace(SETTINGS, forwarder=limits or ForwarderLimits())
-        async with asyncio.timeout(20), network_world(path, settings) as world:
+        async with asyncio.timeout(LONG), network_world(path, settings) as world:
             await test(world)
 
     asyncio.run(main())

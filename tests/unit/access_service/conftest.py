@@ -31,6 +31,7 @@ from firstlight.enrolment.issue import (
     to_pem,
 )
 from firstlight.logs import Log
+from firstlight.testing.access_network import LONG
 
 HOST = "broker.sp.example"
 DAY = 86_400
@@ -83,7 +84,7 @@ class Lines:
         return [line["code"] for line in self.lines]
 
     async def wait(self, code: str) -> dict[str, object]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONG):
             while code not in self.codes():
                 self._changed.clear()
                 await self._changed.wait()
@@ -118,7 +119,7 @@ class World:
         self._arrived.set()
 
     async def read(self, count: int) -> list[Published]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONG):
             while len(self.published) < count:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -170,7 +171,7 @@ class World:
             await self.broker.stop()
 
     async def connect(self, device: Device, **changes: Any) -> Session:
-        return await connect(self.access(device, **changes), patience=10)
+        return await connect(self.access(device, **changes), patience=LONG)
 
     async def honest(self) -> Device:
         """Pass the honest journey once: a device connects, publishes and is read."""

@@ -17,6 +17,7 @@ from firstlight.access.device import service_wire as wire
 from firstlight.access.device.service_session import client_context
 from firstlight.enrolment.issue import create_authority
 from firstlight.errors import FirstlightError
+from firstlight.testing.access_network import LONG
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 
@@ -62,7 +63,7 @@ def context_of(world, device):
 
 
 async def ends(reader) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LONG):
         with contextlib.suppress(OSError):
             while await reader.read(4096):
                 pass
@@ -153,7 +154,7 @@ async def test_a_revoked_client_is_dropped_and_stays_out(world):
     out, stays = world.device(), world.device()
     dropped, kept = await world.connect(out), await world.connect(stays)
     await world.broker.reload_crl(world.crl(out))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LONG):
         await dropped.lost()
     assert await refusal(dropped.publish(b"late")) == "service-lost"
     assert await refusal(world.connect(out)) == "service-refused"
@@ -189,7 +190,7 @@ async def test_another_devices_topic_is_refused_and_not_delivered(world):
     topic = f"devices/{victim.issued.name}/data"
     session = await world.connect(thief)
     assert await refusal(session.publish(b"forged", topic=topic)) == "service-lost"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LONG):
         await session.lost()
     await world.log.wait("topic-not-yours")
     honest = await world.connect(victim)
@@ -211,7 +212,7 @@ async def test_another_devices_topic_cannot_be_listened_to(world):
         await session.publish(b"private")
         await world.read(1)
         await spy.publish(f"devices/{thief.issued.name}/echo", b"own", qos=1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONG):
             assert (await anext(aiter(spy.messages))).payload == b"own"
         assert len(spy.messages) == 0
         await session.close()
@@ -227,7 +228,7 @@ async def test_an_independent_client_is_read_too(world):
     async with mqtt(world, device, context_of(world, device)) as client:
         await client.subscribe(f"devices/{device.issued.name}/#")
         await client.publish(f"devices/{device.issued.name}/data", b"new")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONG):
             assert (await anext(aiter(client.messages))).payload == b"new"
 
 
@@ -312,7 +313,7 @@ async def test_the_newer_connection_of_a_client_takes_over(world):
     device = world.device()
     older = await world.connect(device)
     newer = await world.connect(device)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LONG):
         await older.lost()
     await newer.publish(b"new")
     assert (await world.read(1))[0].payload == b"new"
@@ -324,7 +325,7 @@ async def test_disconnect_drops_one_client(world):
     device = world.device()
     session = await world.connect(device)
     assert await world.broker.disconnect(device.issued.name)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LONG):
         await session.lost()
     assert not await world.broker.disconnect(device.issued.name)
     again = await world.connect(device)

@@ -15,6 +15,7 @@ from firstlight.access.device.service_session import connect
 from firstlight.access.ports import Proxy
 from firstlight.access.serving import service_door as door
 from firstlight.errors import AccessError, FirstlightError
+from firstlight.testing.access_network import LONG
 
 USER, PASSWORD = "session", "proof"
 
@@ -121,7 +122,9 @@ def test_what_the_forwarder_refuses(world, behaviour, code):
     async def work():
         async with world.running(), forwarded(**behaviour) as (_, proxy):
             await world.honest()
-            attempt = connect(world.access(world.device(), proxy=proxy), patience=0.2 if "silent" in behaviour else 10)
+            attempt = connect(
+                world.access(world.device(), proxy=proxy), patience=0.2 if "silent" in behaviour else LONG
+            )
             assert await refusal(attempt) == code
 
     asyncio.run(work())
@@ -195,7 +198,7 @@ def test_a_service_that_greets_oddly(world, answer, code):
         context.load_cert_chain(world.server.certificate, world.server.key)
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
         access = replace(access, port=server.sockets[0].getsockname()[1])
-        assert await refusal(connect(access, patience=0.3 if answer is None else 10)) == code
+        assert await refusal(connect(access, patience=0.3 if answer is None else LONG)) == code
         server.close()
 
     asyncio.run(work())

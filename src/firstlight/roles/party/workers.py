@@ -22,9 +22,9 @@ from firstlight.roles.party.channel import Ended, Frame, Have, Listening, Ring, 
 from firstlight.roles.party.place import Room
 from firstlight.transports.http import Answering, answering, application
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 4.0
-ACCEPT_SECONDS = 1.0
+ACCEPT_SECONDS = 5.0
 """How long a worker may take to take a key ring before the others go on without it."""
 FIRST_PAUSE, LONGEST_PAUSE, STEADY = 0.1, 5.0, 10.0
 """Seconds before a worker is started again: the first time, at most; and how long one must have lived to begin anew."""

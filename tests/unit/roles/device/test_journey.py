@@ -33,7 +33,7 @@ async def live(world: JourneyWorld, index: int, until: Callable[[Journey], async
         journey = Journey(memory, world.tools())
         travelling = asyncio.ensure_future(journey.travel())
         reached = until(journey)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await asyncio.wait({travelling, reached}, return_when=asyncio.FIRST_COMPLETED)
         for task in (reached, travelling):
             task.cancel()

@@ -36,7 +36,7 @@ def live(world: JourneyWorld, fact: Callable[[Journey], bool], tools: Tools | No
         try:
             journey = Journey(memory, tools or world.tools())
             travelling = asyncio.ensure_future(journey.travel())
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while not fact(journey) and not travelling.done():  # noqa: ASYNC110 - every step is looked at
                     await asyncio.sleep(0)
             travelling.cancel()

@@ -45,7 +45,7 @@ def stages(events: list[Event], device: str) -> list[Stage]:
 
 
 def test_a_fleet_comes_up_in_one_process(world: JourneyWorld) -> None:
-    well, heard = play(world, directories([world.root]), Plan(once=True, seconds=20))
+    well, heard = play(world, directories([world.root]), Plan(once=True, seconds=240))
     assert well
     for index in range(SIZE):
         assert stages(heard, f"{index:06}")[-1] is Stage.CONNECTED
@@ -56,7 +56,7 @@ def test_a_fleet_comes_up_in_one_process(world: JourneyWorld) -> None:
 
 def test_a_broken_device_fails_alone(world: JourneyWorld) -> None:
     (world.directory(1) / VIEW).write_bytes(b"\x00")
-    well, heard = play(world, directories([world.root]), Plan(once=True, seconds=20))
+    well, heard = play(world, directories([world.root]), Plan(once=True, seconds=240))
     assert not well
     assert [event for event in heard if event.stage is Stage.FAILED] == [
         Event("000001", Stage.FAILED, "file-not-private")
@@ -75,7 +75,7 @@ def test_a_mistake_in_one_device_does_not_end_the_others(world: JourneyWorld) ->
         return tools
 
     heard: list[Event] = []
-    well = run(directories([world.root]), Plan(once=True, seconds=20), heard.append, make=sometimes)
+    well = run(directories([world.root]), Plan(once=True, seconds=240), heard.append, make=sometimes)
     assert not well
     assert [event.code for event in heard if event.stage is Stage.FAILED] == ["internal-error"]
     assert sum(event.stage is Stage.CONNECTED for event in heard) == SIZE - 1
@@ -96,7 +96,7 @@ def test_a_signal_ends_all_cleanly(world: JourneyWorld) -> None:
         if sum(event.stage is Stage.CONNECTED for event in heard) == SIZE:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    well = run(directories([world.root]), Plan(seconds=20), hear, make=tools_of(world))
+    well = run(directories([world.root]), Plan(seconds=240), hear, make=tools_of(world))
     assert well
     assert sum(event.stage is Stage.STOPPED for event in heard) == SIZE
     assert all(session.closed for session in world.sessions)
