@@ -11,8 +11,10 @@ import ctypes
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -28,6 +30,7 @@ PAUSE = 0.02
 LAST_LINES = 8
 _TAIL_BYTES = 8192
 _PR_SET_PDEATHSIG = 1
+_ENDING_US = (signal.SIGINT, signal.SIGTERM)
 
 
 class ChildError(FirstlightError):
@@ -119,25 +122,26 @@ class Family:
             if os.getppid() != parent:
                 os._exit(1)
 
-        try:
-            descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
+        with deferred():
             try:
-                process = subprocess.Popen(  # noqa: S603 - a list, no shell
-                    list(arguments),
-                    env=None if environment is None else dict(environment),
-                    cwd=directory,
-                    stdin=subprocess.DEVNULL,
-                    stdout=descriptor,
-                    stderr=descriptor,
-                    process_group=0,
-                    preexec_fn=before_exec,  # noqa: PLW1509 - one thread, and nothing but two system calls
-                )
-            finally:
-                os.close(descriptor)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise ChildError("child-not-run", f"{name}: {error}") from error
-        child = Child(name, process, output, state_dir)
-        self.children.append(child)
+                descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
+                try:
+                    process = subprocess.Popen(  # noqa: S603 - a list, no shell
+                        list(arguments),
+                        env=None if environment is None else dict(environment),
+                        cwd=directory,
+                        stdin=subprocess.DEVNULL,
+                        stdout=descriptor,
+                        stderr=descriptor,
+                        process_group=0,
+                        preexec_fn=before_exec,  # noqa: PLW1509 - one thread, and nothing but two system calls
+                    )
+                finally:
+                    os.close(descriptor)
+            except (OSError, subprocess.SubprocessError) as error:
+                raise ChildError("child-not-run", f"{name}: {error}") from error
+            child = Child(name, process, output, state_dir)
+            self.children.append(child)
         return child
 
     def check(self) -> None:
@@ -176,7 +180,7 @@ class Family:
 
     def stop(self) -> None:
         """End all children, at once, within five seconds; Ctrl-C meanwhile does not leave one behind."""
-        former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        former = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING_US}
         try:
             alive = [child for child in self.children if child.process.poll() is None]
             for child in alive:
@@ -187,12 +191,30 @@ class Family:
             self._gone(KILL_SECONDS)
             self.children.clear()
         finally:
-            signal.signal(signal.SIGINT, former)
+            for number, handler in former.items():
+                signal.signal(number, handler or signal.SIG_DFL)
 
     def _gone(self, seconds: float) -> None:
         end = self._monotonic() + seconds
         while any(child.process.poll() is None for child in self.children) and self._monotonic() < end:
             self._sleep(PAUSE)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off until the block has ended, so that no child is started and forgotten."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    former = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _ENDING_US}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        for given in came:
+            signal.raise_signal(given)
 
 
 def _has_endpoint(child: Child, found: list[str]) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from firstlight.cli.processes import ChildError, Family
+from firstlight.cli.processes import ChildError, Family, deferred
 
 LONG = 60.0
 """Seconds after which what is waited for will not come."""
@@ -165,3 +165,20 @@ def test_no_child_outlives_us_however_we_end(tmp_path: Path, number: signal.Sign
         finally:
             parent.kill()
     assert wait_gone(child)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_would_end_us_waits_until_a_child_is_one_of_the_family(tmp_path: Path, number: signal.Signals) -> None:
+    went_on: list[bool] = []
+
+    def interrupted() -> None:
+        with deferred():
+            signal.raise_signal(number)
+            went_on.append(True)
+
+    with Family(tmp_path / "out"):
+        former = signal.getsignal(number)
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert signal.getsignal(number) is former
+    assert went_on == [True]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from firstlight.cli.processes import deferred
 from firstlight.errors import FirstlightError, TransportError
 
 PROGRAM = (sys.executable, "-m", "firstlight")
@@ -49,17 +50,43 @@ def arguments(*words: object) -> list[str]:
 
 def run(*words: object) -> Answer:
     """Run one command to its end and return its answer; :class:`CommandError` with what it said if it failed."""
-    done = subprocess.run(  # noqa: S603 - our own program, arguments as a list
+    (answer,) = run_together(words)
+    return answer
+
+
+def run_together(*commands: tuple[object, ...]) -> list[Answer]:
+    """Run commands beside each other and return their answers, in order; none of them outlives an interruption.
+
+    Raises :class:`CommandError` with what the first one said that failed, or ``command-late``.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for words in commands:
+            with deferred():
+                started.append(_start(words))
+        said = [process.communicate(timeout=TIMEOUT) for process in started]
+    except subprocess.TimeoutExpired as error:
+        raise CommandError("command-late", f"not within {TIMEOUT} s: {' '.join(error.cmd)}") from error
+    finally:
+        for process in started:
+            process.kill()
+        for process in started:
+            with process:
+                process.wait()
+    for words, process, (output, errors) in zip(commands, started, said, strict=True):
+        if process.returncode != 0:
+            raise _failure(words, output, errors)
+    return [Answer(_last_object(output)) for output, _ in said]
+
+
+def _start(words: tuple[object, ...]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own program, arguments as a list
         arguments(*words, "--json"),
         env=dict(ENVIRONMENT),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=TIMEOUT,
-        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    if done.returncode != 0:
-        raise _failure(words, done.stdout, done.stderr)
-    return Answer(_last_object(done.stdout))
 
 
 def _last_object(output: bytes) -> dict[str, Any]:

@@ -72,6 +72,9 @@ def command(
     root, temporary = _root(state)
     try:
         report = _play(Places(root), devices, keep=keep, isolate=isolate, json_file=json_file)
+    except KeyboardInterrupt:
+        output.note("interrupted: nothing of the world runs any more" + ("" if temporary else f"; see {root}"))
+        raise
     finally:
         if temporary:
             shutil.rmtree(root, ignore_errors=True)
@@ -115,7 +118,7 @@ def _play(places: Places, count: int, *, keep: bool, isolate: bool, json_file: P
         display.finish()
         _conclude(report)
         if keep:
-            _leave_running(places, addresses, family)
+            _leave_running(places, family)
     return report
 
 
@@ -145,17 +148,19 @@ def _conclude(report: Report) -> None:
     )
 
 
-def _leave_running(places: Places, addresses: Addresses, family: Family) -> None:
+def _leave_running(places: Places, family: Family) -> None:
     program = Path(sys.executable).with_name("firstlight")
     output.note(
         f"""
 The world goes on running in {places.root}. In another terminal:
 
   {program} owner status {places.owner}
+  {program} owner holdings {places.owner}
   {program} mno status {places.mno}
   {program} sp status {places.sp}
-  {program} device --help
-  curl {addresses.node}/v1/counts
+  {program} node counts {places.node}
+  {program} owner freeze {places.owner} --select 0    # the first device loses network and service
+  {program} owner unfreeze {places.owner} --select 0  # and gets them again
 
 Ctrl-C ends it."""
     )

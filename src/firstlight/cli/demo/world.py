@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from firstlight.cli.demo.commands import ENVIRONMENT, Answer, arguments, run
+from firstlight.cli.demo.commands import ENVIRONMENT, arguments, run, run_together
 from firstlight.cli.processes import Child, Family
 from firstlight.files import write_atomic
 
@@ -127,12 +126,12 @@ class World:
         at = self.places
         self._say("manufacturer, operator, service provider and owners join")
         joined = ("--genesis", at.genesis, "--node", addresses.node, "--gateway", addresses.gateway)
-        _together(
-            lambda: run("manufacturer", "init", at.manufacturer, *joined),
-            lambda: run("mno", "init", at.mno, *joined),
-            lambda: run("sp", "init", at.sp, *joined),
-            lambda: run("owner", "init", at.distributor, *joined),
-            lambda: run("owner", "init", at.owner, *joined),
+        run_together(
+            ("manufacturer", "init", at.manufacturer, *joined),
+            ("mno", "init", at.mno, *joined),
+            ("sp", "init", at.sp, *joined),
+            ("owner", "init", at.distributor, *joined),
+            ("owner", "init", at.owner, *joined),
         )
         for role, values in self._settings.items():
             change_settings(getattr(at, role) / f"{role}.toml", values)
@@ -167,8 +166,3 @@ def change_settings(path: Path, values: Mapping[str, int]) -> None:
     lines = [line.partition(" =") for line in path.read_text().splitlines()]
     text = "\n".join(f"{key} = {values[key]}" if key in values else key + mark + rest for key, mark, rest in lines)
     write_atomic(path, text.encode() + b"\n")
-
-
-def _together(*calls: Callable[[], Answer]) -> list[Answer]:
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        return [future.result() for future in [pool.submit(call) for call in calls]]
