@@ -62,12 +62,12 @@ def by_application(app: ASGIApp) -> Responder:
     return respond
 
 
-def by_server(client: HttpClient, url: Callable[[], str]) -> Responder:
+def by_server(client: HttpClient, url: str) -> Responder:
     """Return what answers by asking the server at ``url`` over HTTP."""
 
     async def respond(call: Call) -> Reply:
         asked = call.asked
-        target = url() + asked.path + (f"?{asked.query}" if asked.query else "")
+        target = url + asked.path + (f"?{asked.query}" if asked.query else "")
         try:
             if asked.method == "POST":
                 answer = await client.forward(target, call.body, asked.content_type or "")

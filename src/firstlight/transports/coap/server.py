@@ -351,7 +351,8 @@ class CoapServer(asyncio.DatagramProtocol):
         for exponent in range(biggest, -1, -1):
             data = body.data[start : start + (16 << exponent)]
             block = Block(start >> exponent + 4, start + len(data) < len(body.data), exponent)
-            named = ((Option.ETAG, body.etag), (Option.BLOCK2, block.encode()), *_format(body))
+            etag = ((Option.ETAG, body.etag),) if received.verified else ()
+            named = (*etag, (Option.BLOCK2, block.encode()), *_format(body))
             if self._fits(received, body.code, (*options, *named), data, separate=separate):
                 return
         self._challenge(received, separate=separate)

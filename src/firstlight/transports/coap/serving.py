@@ -1,28 +1,21 @@
-"""Serving over CoAP beside HTTP, on the UDP port of the same number."""
+"""Serving over CoAP beside HTTP: the same application, or a server's own HTTP port where others answer there."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
-from firstlight.errors import ConfigError
+from starlette.types import ASGIApp
+
 from firstlight.logs import Log
-from firstlight.transports.coap.answering import Responder
+from firstlight.transports.client import HttpClient, Limits
+from firstlight.transports.coap.answering import Responder, by_application, by_server
 from firstlight.transports.coap.server import Bounds, CoapServer
 
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a UDP socket; :class:`ConfigError` (``cannot-listen``)."""
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise ConfigError("cannot-listen", f"{host} UDP port {port}: {error.strerror or error}") from error
-    bound.setblocking(False)
-    return bound
+Beside = Callable[[socket.socket, str], contextlib.AbstractAsyncContextManager[None]]
+"""As :data:`firstlight.transports.server.Beside`."""
 
 
 @contextlib.asynccontextmanager
@@ -36,3 +29,25 @@ async def answering(
         yield server
     finally:
         await server.close()
+
+
+def beside_application(app: ASGIApp, log: Log | None = None) -> Beside:
+    """Return what answers datagrams with ``app``."""
+
+    @contextlib.asynccontextmanager
+    async def run(bound: socket.socket, _: str) -> AsyncIterator[None]:
+        async with answering(bound, by_application(app), log=log):
+            yield
+
+    return run
+
+
+def beside_server(limits: Limits, log: Log | None = None) -> Beside:
+    """Return what answers datagrams by asking the server beside which it runs."""
+
+    @contextlib.asynccontextmanager
+    async def run(bound: socket.socket, url: str) -> AsyncIterator[None]:
+        async with HttpClient(limits) as client, answering(bound, by_server(client, url), log=log):
+            yield
+
+    return run
