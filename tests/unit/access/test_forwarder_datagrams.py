@@ -1,4 +1,4 @@
-"""Datagrams through the forwarder: to where the operator allows, back to the device alone, and no longer than it may."""
+"""Datagrams through the forwarder: to where the operator allows, back to the device alone, no longer than it may."""
 
 from __future__ import annotations
 
