@@ -70,7 +70,7 @@ class Relay:
         """Return where a party's onboarding is reached.
 
         1. The party is on the ledger (``unknown-party``), 2. active (``party-suspended``), 3. and one that devices
-        onboard with, at an HTTP endpoint (``not-relayed``). Raises :class:`RefusedError`.
+        onboard with, at an endpoint over HTTP or CoAP (``not-relayed``). Raises :class:`RefusedError`.
         """
         record = await self._ledger.record(party_name(party), Party)
         if record is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.types import ASGIApp
@@ -13,8 +14,6 @@ from firstlight.errors import FirstlightError, TransportError
 from firstlight.transports.body import CBOR, JSON, RemoteError, error_body, is_cbor
 from firstlight.transports.client import HttpClient
 from firstlight.transports.coap.asked import Asked
-
-RETRY_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,7 @@ class Reply:
     retry_after: int | None = None
 
 
+_SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
 Responder = Callable[[Call], Awaitable[Reply]]
 
 
@@ -76,11 +76,10 @@ def by_server(client: HttpClient, url: str) -> Responder:
                     asked.method, target, body=call.body, content_type=asked.content_type, accept=asked.accept
                 )
         except RemoteError as error:
-            return refusal(error, asked, error.status)
+            return replace(refusal(error, asked, error.status), retry_after=error.retry_after or None)
         except TransportError as error:
             return refusal(error, asked, 504 if error.code == "timeout" else 502)
-        later = RETRY_SECONDS if answer.status in (429, 503) else None
-        return Reply(answer.status, answer.content_type, answer.body, later)
+        return Reply(answer.status, answer.content_type, answer.body, _seconds(answer.retry_after))
 
     return respond
 
@@ -104,13 +103,17 @@ class _Answer:
         """Return the answer; 500 if there is none."""
         if not self._status:
             return refusal(FirstlightError("internal", "the server made a mistake"), asked, 500)
-        later = self._headers.get(b"retry-after", b"").decode("latin-1")
         return Reply(
             self._status,
             self._headers.get(b"content-type", b"").decode("latin-1"),
             bytes(self._body),
-            int(later) if later.isdecimal() else None,
+            _seconds(self._headers.get(b"retry-after", b"").decode("latin-1")),
         )
+
+
+def _seconds(retry_after: str) -> int | None:
+    """Return the seconds of a Retry-After that is a number of them; who wrote it may be anybody."""
+    return int(retry_after) if _SECONDS.fullmatch(retry_after) else None
 
 
 def _scope(call: Call) -> dict[str, Any]:

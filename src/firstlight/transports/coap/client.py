@@ -134,7 +134,9 @@ class CoapClient:
             except TransportError as error:
                 if not _passes(error):
                     raise
-            await self._sleep(min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE) * (0.5 + self._chance() / 2))
+                asked = error.retry_after if isinstance(error, RemoteError) else 0
+            chance = 0.5 + self._chance() / 2
+            await self._sleep(max(min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE) * chance, asked * 2 * chance))
         return _checked(await self._once(target, body, content_type)).body
 
     async def forward(self, url: str, body: bytes, content_type: str) -> Response:
@@ -176,13 +178,11 @@ class CoapClient:
 
     async def _transfer(self, link: _Link, ask: _Ask) -> Response:
         first = await self._upload(link, ask)
-        content_format = first.value(Option.CONTENT_FORMAT)
-        content_type = "" if content_format is None else codes.type_of(int.from_bytes(content_format))
-        body = await self._download(link, ask, first)
+        status, body = codes.status_of(first.code), await self._download(link, ask, first)
+        pause = _pause(first)
         if not body and first.code in _SAID:
-            said = _SAID[first.code]
-            return Response(codes.status_of(first.code), CBOR, encode({"code": said, "detail": "", "hint": ""}))
-        return Response(codes.status_of(first.code), content_type, body)
+            return Response(status, CBOR, encode({"code": _SAID[first.code], "detail": "", "hint": ""}), pause)
+        return Response(status, _type(first), body, pause)
 
     async def _upload(self, link: _Link, ask: _Ask) -> Message:
         """Send a body and return the answer to its last part; ``bad-response`` if the peer loses its thread."""
@@ -364,14 +364,20 @@ def _type(answer: Message) -> str:
     return "" if number is None else codes.type_of(int.from_bytes(number))
 
 
+def _pause(answer: Message) -> str:
+    """Return for how many seconds the peer asks to be left alone, as Retry-After says it."""
+    value = answer.value(Option.MAX_AGE) if answer.code in (codes.TOO_MANY, codes.UNAVAILABLE) else None
+    return "" if value is None else str(int.from_bytes(value))
+
+
 def _checked(answer: Response) -> Response:
     if 200 <= answer.status < 300:
         return answer
-    raise parse_error(answer.status, answer.content_type, answer.body)
+    raise parse_error(answer.status, answer.content_type, answer.body, retry_after=answer.retry_after)
 
 
 def _passes(error: TransportError) -> bool:
     """Say whether a failure may pass by itself."""
     if isinstance(error, RemoteError):
-        return error.status in _PASSING
+        return error.status in _PASSING and error.retry_after <= LONGEST_PAUSE
     return error.code in {"unreachable", "timeout"}
