@@ -12,7 +12,6 @@ from firstlight.cli import output
 app = typer.Typer(no_args_is_help=True)
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="State directory of the gateway.")]
-Coap = Annotated[bool, typer.Option("--coap", help="Serve over CoAP too, on the UDP port of the same number.")]
 
 
 @app.command()
@@ -39,7 +38,7 @@ def init(
 
 
 @app.command()
-def serve(directory: Directory, coap: Coap = False) -> None:
+def serve(directory: Directory) -> None:
     """Run the gateway of DIR until it is told to end.
 
     It passes on proofs, sealed mail and handshake bytes. It listens on 127.0.0.1, on the port that it had the last time
@@ -48,4 +47,4 @@ def serve(directory: Directory, coap: Coap = False) -> None:
     from firstlight.roles.gateway.server import serve_gateway
     from firstlight.transports.server import run
 
-    run(lambda: serve_gateway(directory, coap=coap))
+    run(lambda: serve_gateway(directory))

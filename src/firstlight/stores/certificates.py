@@ -171,6 +171,11 @@ class Certificates(Store):
         """Return the certificate of a grant."""
         return self._one("grant_id = ?", grant)
 
+    def living(self) -> set[bytes]:
+        """Return the grants whose certificates have not been revoked."""
+        rows = self._database.rows("SELECT grant_id FROM certificate WHERE state <> ?", CertificateState.REVOKED.value)
+        return {grant for (grant,) in rows}
+
     def counts(self) -> dict[CertificateState, int]:
         """Return how many certificates stand where."""
         rows = self._database.rows("SELECT state, count(*) FROM certificate GROUP BY state")

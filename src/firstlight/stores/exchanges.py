@@ -398,6 +398,11 @@ class ExchangeStore(Store):
         """Return all grants in any of these states."""
         return tuple(found for state in states for found in self._grants("state = ?", state.value))
 
+    def living(self) -> set[bytes]:
+        """Return the ids of all grants that have not ended."""
+        rows = self._database.rows("SELECT id FROM issued WHERE state != ?", GrantState.ENDED.value)
+        return {grant for (grant,) in rows}
+
     def basis(self, digest: bytes) -> tuple[str, ...]:
         """Return the names of the ledger records that a grant's appraisal rested upon; none for an empty digest."""
         row = self._database.row("SELECT names FROM basis WHERE digest = ?", digest)

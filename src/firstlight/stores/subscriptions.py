@@ -209,6 +209,11 @@ class Subscriptions(Store):
         rows = self._database.rows("SELECT count(DISTINCT slot) FROM subscription WHERE confirmed_at IS NOT NULL")
         return int(rows[0][0])
 
+    def living(self) -> set[bytes]:
+        """Return the grants whose subscriptions have not ended."""
+        rows = self._database.rows("SELECT grant_id FROM subscription WHERE status != ?", int(SubscriptionStatus.DEAD))
+        return {grant for (grant,) in rows}
+
     def unusable(self, imsis: Iterable[str]) -> set[str]:
         """Return those of ``imsis`` that may not be attached now."""
         rows = self._database.rows("SELECT imsi FROM subscription WHERE status IN (?, ?)", *map(int, _USABLE))

@@ -20,7 +20,7 @@ from firstlight import p256
 from firstlight.access.device.service_session import ServiceAccess, Session, connect
 from firstlight.access.ports import Proxy
 from firstlight.access.serving.service_broker import EmbeddedBroker
-from firstlight.access.serving.service_port import BrokerIdentity, Published
+from firstlight.access.serving.service_port import BrokerIdentity, Kept, Published
 from firstlight.enrolment.issue import (
     Issued,
     Revocation,
@@ -103,6 +103,8 @@ class World:
         self.authority = create_authority(Key(), title="SP", now=self.now, lifetime=365 * DAY, random=SystemRandom())
         self.log = Lines()
         self.published: list[Published] = []
+        self.holding: list[Kept] | None = None
+        """Where there is a list, what says that messages were kept goes there and is not called."""
         self._arrived = asyncio.Event()
         key = Key()
         server = issue_server(self.authority, key.public, host=HOST, now=self.now, lifetime=DAY, random=SystemRandom())
@@ -114,9 +116,13 @@ class World:
         )
         self.broker.messages(self._take)
 
-    def _take(self, message: Published) -> None:
+    def _take(self, message: Published, kept: Kept) -> None:
         self.published.append(message)
         self._arrived.set()
+        if self.holding is None:
+            kept()
+        else:
+            self.holding.append(kept)
 
     async def read(self, count: int) -> list[Published]:
         async with asyncio.timeout(LONG):

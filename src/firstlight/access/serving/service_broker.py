@@ -17,11 +17,12 @@ from functools import partial
 
 from amqtt.broker import Broker
 from amqtt.contexts import Action, BrokerConfig, ListenerConfig, ListenerType
+from amqtt.mqtt.constants import QOS_1
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import ApplicationMessage, Session
 
 from firstlight.access.serving import service_door as door
-from firstlight.access.serving.service_port import BrokerIdentity, Endpoint, Published
+from firstlight.access.serving.service_port import BrokerIdentity, Endpoint, Kept, Published
 from firstlight.access.serving.service_tls import refusal_code, server_context
 from firstlight.enrolment.issue import crl_serials
 from firstlight.enrolment.topics import check_publish, check_subscribe
@@ -47,10 +48,10 @@ class Gate:
         self._log = log
         self._live: dict[str, door.Client] = {}
         self._revoked: frozenset[int] = frozenset()
-        self._callback: Callable[[Published], None] | None = None
+        self._callback: Callable[[Published, Kept], None] | None = None
 
-    def listen(self, callback: Callable[[Published], None]) -> None:
-        """Tell ``callback`` of every accepted message."""
+    def listen(self, callback: Callable[[Published, Kept], None]) -> None:
+        """Tell ``callback`` of every accepted message, with what it calls once that is kept."""
         self._callback = callback
 
     def revoke(self, serials: frozenset[int]) -> list[door.Client]:
@@ -115,10 +116,14 @@ class Gate:
             client.decided()
         return self.permits(client, topic, action)
 
-    def accepted(self, name: str, topic: str, payload: bytes) -> None:
-        """Hand on a message that the broker accepted."""
-        if self._callback is not None:
-            self._callback(Published(name, topic, payload, self._clock.now()))
+    def accepted(self, name: str, topic: str, payload: bytes, *, awaits: bool) -> None:
+        """Hand on a message that the broker accepted; ``awaits`` says whether its sender awaits an acknowledgement."""
+        client = self.find(name) if awaits else None
+        kept = _nothing if client is None else partial(_from_any_thread, asyncio.get_running_loop(), client.kept)
+        if self._callback is None:
+            kept()
+        else:
+            self._callback(Published(name, topic, payload, self._clock.now()), kept)
 
 
 class GatePlugin(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
@@ -145,7 +150,16 @@ class GatePlugin(BaseAuthPlugin, BaseTopicPlugin):  # type: ignore[misc]
 
     async def on_broker_message_broadcast(self, *, client_id: str, message: ApplicationMessage) -> None:
         """Take a message that has passed the broker's checks and ours."""
-        self.config.gate.accepted(client_id, message.topic, bytes(message.data))
+        self.config.gate.accepted(client_id, message.topic, bytes(message.data), awaits=message.qos == QOS_1)
+
+
+def _nothing() -> None:
+    """Tell nobody: the sender awaits no acknowledgement, or has gone."""
+
+
+def _from_any_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call)
 
 
 class _Broker(Broker):  # type: ignore[misc]
@@ -184,8 +198,11 @@ class EmbeddedBroker:
         self._broker: _Broker | None = None
         self._context: ssl.SSLContext | None = None
 
-    def messages(self, callback: Callable[[Published], None]) -> None:
-        """Call ``callback`` with every accepted message; it runs in the event loop and must not block."""
+    def messages(self, callback: Callable[[Published, Kept], None]) -> None:
+        """Call ``callback`` with every accepted message; it runs in the event loop and must not block.
+
+        What it is given with the message it calls once that is kept: only then is the message acknowledged.
+        """
         self._gate.listen(callback)
 
     @property

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -28,7 +29,7 @@ CONNECT_SECONDS = 20.0
 MAX_SILENCE = 3_600
 BACKLOG = 1_024
 SETTLE_SECONDS = 5.0
-_CONNECT_TYPE, _PUBLISH_TYPE, _DISCONNECT_TYPE = 0x10, 0x30, 0xE0
+_CONNECT_TYPE, _PUBLISH_TYPE, _PUBACK_TYPE, _DISCONNECT_TYPE = 0x10, 0x30, 0x40, 0xE0
 _CLEAN_SESSION, _QOS_1 = 0x02, 0x02
 _CONNECT_HEAD = b"\x00\x04MQTT\x04"
 
@@ -45,6 +46,33 @@ class Client:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     _undecided: int = 0
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
+    _acknowledgements: deque[bytes] = field(default_factory=deque)
+    _kept: int = 0
+
+    def send(self, data: bytes) -> None:
+        """Send a packet of the broker's; an acknowledgement not before its message has been kept.
+
+        The broker acknowledges what it has read, in that order, and has kept nothing by then: after a crash the client
+        would take for delivered what nobody knows of.
+        """
+        if data[0] == _PUBACK_TYPE:
+            self._acknowledgements.append(data)
+            self._acknowledge()
+        else:
+            self._write(data)
+
+    def kept(self) -> None:
+        """Note that the oldest message that has not been kept yet now is."""
+        self._kept += 1
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        while self._acknowledgements and self._kept:
+            self._kept -= 1
+            self._write(self._acknowledgements.popleft())
+
+    def _write(self, data: bytes) -> None:
+        self.writer.write(data)
 
     def taken(self) -> None:
         """Note that a message went in which the broker has not decided about yet."""
@@ -222,7 +250,7 @@ class Writer(WriterAdapter):  # type: ignore[misc]
     def write(self, data: bytes) -> None:
         """Queue ``data``, unless the connection is closing."""
         if not self._closed:
-            self._client.writer.write(data)
+            self._client.send(data)
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough."""

@@ -26,6 +26,10 @@ class Published:
     time_ns: int
 
 
+Kept = Callable[[], None]
+"""Says, from any thread, that a message will not be lost any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerIdentity:
     """What a broker proves itself with: its certificate and key (PEM files), and the clients' authority (DER)."""
@@ -55,8 +59,11 @@ class ServiceBroker(Protocol):
         """Where it listens, with the port that the system chose; ``broker-not-started`` before :meth:`start`."""
         ...
 
-    def messages(self, callback: Callable[[Published], None]) -> None:
-        """Call ``callback`` with every message after the broker has accepted it; before :meth:`start`."""
+    def messages(self, callback: Callable[[Published, Kept], None]) -> None:
+        """Call ``callback`` with every message after the broker has accepted it; before :meth:`start`.
+
+        The client is told that its message has arrived once the callback has called what it was given with it.
+        """
         ...
 
     async def reload_crl(self, crl: bytes) -> None:

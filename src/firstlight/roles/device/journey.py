@@ -109,12 +109,16 @@ class Journey:
 
         def connected(party: bytes, up: bool) -> None:
             (self._up.add if up else self._up.discard)(party)
-            (self.connected.set if self._up == parties else self.connected.clear)()
+            self._settle(parties)
 
-        if not parties and told:
-            self.connected.set()
+        self._settle(parties)
         services = [Service(self._unit, acted, plan, claim, way) for claim in plan.services]
         return await _first(self._lease(acted, stored, way, told=told), *(one.serve(connected) for one in services))
+
+    def _settle(self, parties: set[bytes]) -> None:
+        """Say whether the device is connected: to all ``parties``, with nothing left that its owner is to be told."""
+        whole = self._up == parties and not self._unit.receipts.owing
+        (self.connected.set if whole else self.connected.clear)()
 
     async def _look(self, way: Way) -> None:
         """Look once after each start whether all is as it was, and what time it is; if nobody can say, go on as before.
@@ -140,6 +144,7 @@ class Journey:
             await self._unit.tools.sleep(min(HEARTBEAT if told else SOON, renewal.pause()))
             if not told:
                 told = await self._unit.receipts.leave(Step.NETWORK_ATTACHED, stored, acted, plan, way.gateways)
+                self._settle({claim.party for claim in plan.services})
             if renewal.due():
                 newest = await renewal.attempt(lambda: self._renew(stored, way))
                 if newest is not None:
@@ -150,11 +155,11 @@ class Journey:
         return self._network.newer(stored) or await self._network.renew(way.gateways)
 
     def _through(self, http: Http) -> list[Gateway]:
-        return [Gateway(hint, http) for hint in self._gateways]
+        return [Gateway(name, http) for name in self._gateways]
 
     def _prefer(self, gateway: Gateway) -> None:
         """Ask the gateway that helped first from now on."""
-        self._gateways.sort(key=lambda hint: hint != gateway.hint)
+        self._gateways.sort(key=lambda name: name != gateway.name)
 
     @contextlib.asynccontextmanager
     async def _http(self, proxy: Proxy | None) -> AsyncIterator[Http]:

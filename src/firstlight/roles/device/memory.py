@@ -235,12 +235,13 @@ class Grants:
         return path
 
     def _forget(self, stored: StoredGrant) -> None:
+        """Remove a grant and what belongs to it, itself last: what a crash interrupts is done again the next time."""
         name = stored.grant.id.hex()
-        remove(self._directory / f"{name}.cbor")
-        del self._all[name]
-        remove(self._directory / f"{name}.pem")
         if stored.key is not None:
             remove(self._operational / f"{stored.key}.pem")
+        remove(self._directory / f"{name}.pem")
+        remove(self._directory / f"{name}.cbor")
+        del self._all[name]
 
 
 class GrantedSim:

@@ -129,7 +129,7 @@ class Subscribers:
     """Keeps grants and subscriptions in step: what is first used is confirmed, what ends can no longer attach."""
 
     def __init__(self, exchanges: ExchangeStore, store: Subscriptions, room: Room) -> None:
-        """Follow what happens in both from now on, and catch up with what happened before."""
+        """Follow what happens in both from now on, and catch up with what a crash left in one of them only."""
         self._exchanges = exchanges
         self._store = store
         self._room = room
@@ -138,6 +138,8 @@ class Subscribers:
         for grant in exchanges.grants(GrantState.PENDING):
             if store.confirmed_at(grant.id) is not None:
                 self._confirm(grant.id)
+        for over in store.living() - exchanges.living():
+            store.end(over)
 
     def used(self, grant: bytes) -> None:
         """Note, from the event loop, that a grant was used for the first time."""
@@ -181,12 +183,10 @@ def grantor(place: Place[MnoSettings], endpoint: str) -> SimGrantor:
     )
 
 
-async def serve(
-    state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None, coap: bool = False
-) -> None:
+async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None) -> None:
     """Run the operator until SIGTERM or SIGINT: onboarding, orders, and the embedded access network.
 
-    ``workers`` and ``coap`` are for the settings of these names. Raises what opening the directory raises,
+    ``workers`` is for the setting of that name. Raises what opening the directory raises,
     :class:`firstlight.errors.AccessError` (``port-unavailable``),
     :class:`firstlight.errors.ConfigError` (``cannot-listen``).
     """
@@ -220,15 +220,10 @@ async def serve(
             await network.start(store)
             keep_ports(state_dir, {"attach": port_of(network.endpoint), "forwarder": port_of(network.proxy)})
             async with Keeper(room.leases().keep, pause=settings.round_seconds, log=log):
-                by, beside = answered_by(
-                    room,
-                    inner,
-                    lambda: grantor(place, network.endpoint),
-                    where=network.endpoint,
-                    workers=workers,
-                    coap=coap,
+                by = answered_by(
+                    room, inner, lambda: grantor(place, network.endpoint), where=network.endpoint, workers=workers
                 )
-                await serve_role_by(by, state_dir, settings, on_ready=announce(ready), beside=beside)
+                await serve_role_by(by, state_dir, settings, on_ready=announce(ready))
         finally:
             await network.close()
             await centre.close()

@@ -1,7 +1,8 @@
 """What a service does with the messages of its broker: keeps note of them, and confirms grants at their first one.
 
 The broker calls from the event loop; a thread of our own writes, as many messages in one transaction as have come in
-the meantime.
+the meantime. A message is acknowledged once it is on the disk and its grant confirmed: a device that has heard so may
+go to sleep.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from firstlight.access.serving.service_port import Published
+from firstlight.access.serving.service_port import Kept, Published
 from firstlight.errors import FirstlightError
 from firstlight.logs import Log
 from firstlight.ports import Clock
@@ -35,7 +36,7 @@ class Reader:
         self._clock = clock
         self._log = log
         self._lock = threading.Lock()
-        self._waiting: list[Published] = []
+        self._waiting: list[tuple[Published, Kept]] = []
         self._busy = False
         self._confirmed: set[str] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
@@ -44,13 +45,13 @@ class Reader:
             if found is not None and found.state is CertificateState.ACTIVE:
                 exchanges.confirm(grant.id, clock.now())
 
-    def take(self, message: Published) -> None:
-        """Take a message; does not block."""
+    def take(self, message: Published, kept: Kept) -> None:
+        """Take a message, and call ``kept`` when it is written; does not block."""
         with self._lock:
             if len(self._waiting) >= MAX_WAITING:
                 self._log.error("message-dropped", peer=message.name)
                 return
-            self._waiting.append(message)
+            self._waiting.append((message, kept))
             if not self._busy:
                 self._busy = True
                 self._thread.submit(self._drain)
@@ -71,13 +72,15 @@ class Reader:
             except FirstlightError as error:
                 self._log.refusal(error, step="read", count=len(taken))
 
-    def _write(self, taken: list[Published]) -> None:
-        grants = {name: self._grant(name) for name in {one.name for one in taken}}
+    def _write(self, taken: list[tuple[Published, Kept]]) -> None:
+        grants = {name: self._grant(name) for name in {one.name for one, _ in taken}}
         self._messages.add(
-            [ReadMessage(one.name, grants[one.name], one.topic, one.time_ns, len(one.payload)) for one in taken]
+            [ReadMessage(one.name, grants[one.name], one.topic, one.time_ns, len(one.payload)) for one, _ in taken]
         )
-        for name in grants.keys() - self._confirmed:
-            self._confirm(name)
+        for message, kept in taken:
+            if message.name not in self._confirmed:
+                self._confirm(message.name)
+            kept()
 
     def _grant(self, name: str) -> bytes | None:
         found = self._certificates.by_name(name)

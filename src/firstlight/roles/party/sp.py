@@ -134,7 +134,10 @@ class Revoker:
     def __init__(
         self, own: Authority, store: Certificates, exchanges: ExchangeStore, *, clock: Clock, log: Log
     ) -> None:
-        """Follow what happens in both stores from now on; call :meth:`run` in the event loop."""
+        """Follow what happens in both stores from now on; call :meth:`run` in the event loop.
+
+        What a crash left of a grant that has ended is revoked at once.
+        """
         self._authority = own
         self._store = store
         self._clock = clock
@@ -143,6 +146,7 @@ class Revoker:
         self._loop = asyncio.get_running_loop()
         exchanges.watch(self._ended)
         store.watch(self._revoked)
+        store.revoke(sorted(store.living() - exchanges.living()), clock.now() // SECOND)
 
     def crl(self) -> bytes:
         """Return a new revocation list."""
@@ -185,12 +189,10 @@ def grantor(place: Place[SpSettings], broker: str) -> CertificateGrantor:
     )
 
 
-async def serve(
-    state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None, coap: bool = False
-) -> None:
+async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None) -> None:
     """Run the provider until SIGTERM or SIGINT: onboarding, orders, and the embedded broker.
 
-    ``workers`` and ``coap`` are for the settings of these names. Raises what opening the directory raises,
+    ``workers`` is for the setting of that name. Raises what opening the directory raises,
     :class:`firstlight.errors.AccessError` (``broker-not-started``),
     :class:`firstlight.errors.ConfigError` (``cannot-listen``).
     """
@@ -218,10 +220,8 @@ async def serve(
             async with Keeper(
                 room.leases().keep, _pruning(store, messages, clock), pause=settings.round_seconds, log=log
             ):
-                by, beside = answered_by(
-                    room, inner, lambda: grantor(place, uri), where=uri, workers=workers, coap=coap
-                )
-                await serve_role_by(by, state_dir, settings, on_ready=announce(ready), beside=beside)
+                by = answered_by(room, inner, lambda: grantor(place, uri), where=uri, workers=workers)
+                await serve_role_by(by, state_dir, settings, on_ready=announce(ready))
         finally:
             renewing.cancel()
             await asyncio.wait([renewing])

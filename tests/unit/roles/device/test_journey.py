@@ -389,6 +389,18 @@ def test_a_receipt_that_one_gateway_refuses_goes_to_the_other(world: JourneyWorl
     assert world.asked["proxied v1/receipts"] == 2 * 3 + 2
 
 
+def test_a_receipt_that_nobody_took_goes_with_the_next(world: JourneyWorld) -> None:
+    def lost_at_first(url: str, request: bytes, answer: bytes) -> bytes:
+        if "/v1/receipts" in url and world.sp.answered == 0:
+            raise TransportError("unreachable", "lost")
+        return answer
+
+    world.bend = lost_at_first
+    connect(world)
+    *lost_ones, last, owed = [one.step for one in world.opened()]
+    assert (set(lost_ones), last, owed) == ({Step.NETWORK_ATTACHED}, Step.SERVICE_CONNECTED, Step.NETWORK_ATTACHED)
+
+
 def test_without_a_gateway_for_receipts_it_is_not_done(world: JourneyWorld) -> None:
     world.bend = only_at("/v1/receipts", lost)
     wait(world)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from firstlight.errors import StoreError
+from firstlight.files import remove
 from firstlight.onboarding.messages import Grant, SimGrant
 from firstlight.plan.claims import PartyKind
 from firstlight.roles.device import look
@@ -111,6 +113,39 @@ def test_a_key_is_made_once_until_a_grant_takes_it(world: JourneyWorld) -> None:
     memory.grants.add(grant, party=PARTY, kind=PartyKind.SERVICE, origin=2, sim=None, key=name)
     assert memory.operational_key()[0] != name
     memory.close()
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_a_crash_while_a_grant_is_forgotten_leaves_nothing_for_ever(
+    world: JourneyWorld, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    """A device killed before the removal with number ``cut`` has no litter once it has been connected again."""
+    memory = world.memory()
+    newest = None
+    for number in (1, 2):
+        name, _ = memory.operational_key()
+        grant = Grant(number.to_bytes(16), 1, 2, SimGrant("imsi-001010000000001", "tcp://h:1", HOME, "WLAN"))
+        newest = memory.grants.add(grant, party=PARTY, kind=PartyKind.SERVICE, origin=2, sim=None, key=name)
+        memory.grants.chain_file(newest, lambda: b"chain")
+    removals = iter(range(10))
+
+    def removing(path: Path) -> None:
+        if next(removals) == cut:
+            raise KeyboardInterrupt
+        remove(path)
+
+    assert newest is not None
+    monkeypatch.setattr("firstlight.roles.device.memory.remove", removing)
+    with contextlib.suppress(KeyboardInterrupt):
+        memory.grants.worked(newest)
+    monkeypatch.undo()
+    memory.close()
+    again = world.memory()
+    again.grants.worked(newest)
+    again.close()
+    left = {path.name for place in (GRANTS, OPERATIONAL) for path in (world.directory(0) / place).iterdir()}
+    identifier = newest.grant.id.hex()
+    assert left == {f"{identifier}.cbor", f"{identifier}.pem", f"{newest.key}.pem"}
 
 
 def test_one_process_at_a_time(world: JourneyWorld) -> None:
