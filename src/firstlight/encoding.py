@@ -23,6 +23,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
+from functools import cache
 from typing import Annotated, Any, ClassVar, Self
 
 import cbor2
@@ -270,19 +271,15 @@ def _shape(what: str, why: str) -> MalformedError:
     return MalformedError("wrong-shape", f"{what}: {why}")
 
 
-_PLANS: dict[type[Record], tuple[tuple[str, _Dump, _Parse], ...]] = {}
+_Plan = tuple[tuple[str, _Dump, _Parse], ...]
 
 
-def _plan(cls: type[Record]) -> tuple[tuple[str, _Dump, _Parse], ...]:
-    plan = _PLANS.get(cls)
-    if plan is None:
-        plan = _PLANS[cls] = _compile(cls)
-    return plan
-
-
-def _compile(cls: type[Any]) -> tuple[tuple[str, _Dump, _Parse], ...]:
+def _compile(cls: type[Any]) -> _Plan:
     hints = typing.get_type_hints(cls, include_extras=True)
     return tuple((field.name, *_codec(hints[field.name])) for field in fields(cls))
+
+
+_plan = typing.cast("Callable[[type[Any]], _Plan]", cache(_compile))
 
 
 def _same(value: Any) -> Any:

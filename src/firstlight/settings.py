@@ -82,6 +82,7 @@ class GatewaySettings(Served):
     ] = None
     node: Annotated[Url, About("ledger node")]
     witnesses: Annotated[Urls, About("witness servers")] = ()
+    coap: Annotated[bool, About("serve over CoAP too, on the UDP port of the same number")] = False
     mail_days: Annotated[Days, About("how long mail is kept")] = 400
     relay_seconds: Annotated[Span, About("time-out of a relayed request")] = 10
     begins_per_second: Annotated[int, Range(1, 1_000_000), About("exchanges that may be begun a second")] = 500
@@ -146,6 +147,7 @@ class PartySettings(Served):
     gateway: Annotated[
         Url | None, About("gateway that reference values are fetched from; none: the node's bundles only")
     ] = None
+    coap: Annotated[bool, About("serve over CoAP too, on the UDP port of the same number")] = False
     view_seconds: Annotated[Span, About("greatest age of the party's own view")] = 60
     trusting_days: Annotated[
         Days, About("how old the last header may be for the next to follow from it; later, the root's epoch vouches")

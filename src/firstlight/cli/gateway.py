@@ -12,6 +12,7 @@ from firstlight.cli import output
 app = typer.Typer(no_args_is_help=True)
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="State directory of the gateway.")]
+Coap = Annotated[bool, typer.Option("--coap", help="Serve over CoAP too, on the UDP port of the same number.")]
 
 
 @app.command()
@@ -38,7 +39,7 @@ def init(
 
 
 @app.command()
-def serve(directory: Directory) -> None:
+def serve(directory: Directory, coap: Coap = False) -> None:
     """Run the gateway of DIR until it is told to end.
 
     It passes on proofs, sealed mail and handshake bytes. It listens on 127.0.0.1, on the port that it had the last time
@@ -47,4 +48,4 @@ def serve(directory: Directory) -> None:
     from firstlight.roles.gateway.server import serve_gateway
     from firstlight.transports.server import run
 
-    run(lambda: serve_gateway(directory))
+    run(lambda: serve_gateway(directory, coap=coap))

@@ -35,6 +35,7 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, max=64, help="How many processes answer devices, for the setting of that name."),
 ]
+Coap = Annotated[bool, typer.Option("--coap", help="Serve over CoAP too, on the UDP port of the same number.")]
 Grants = Annotated[bool, typer.Option("--grants", help="List every grant too: its id, its state, its first use.")]
 AlarmBatch = Annotated[str, typer.Argument(metavar="BATCH", help="The batch, 32 hexadecimal digits.")]
 AlarmIndex = Annotated[int, typer.Argument(metavar="INDEX", min=0, help="The device's index in the batch.")]
@@ -50,7 +51,13 @@ class Server(Protocol):
         ...
 
     async def serve(
-        self, state_dir: Path, *, ready: Callable[[str], None], quiet: bool = False, workers: int | None = None
+        self,
+        state_dir: Path,
+        *,
+        ready: Callable[[str], None],
+        quiet: bool = False,
+        workers: int | None = None,
+        coap: bool = False,
     ) -> None:
         """Run the server."""
         ...
@@ -121,7 +128,7 @@ def _add_register(app: typer.Typer, role: Role) -> None:
 
 def _add_serve(app: typer.Typer, role: Role) -> None:
     @app.command()
-    def serve(directory: Directory, quiet: Quiet = False, workers: Workers = None) -> None:
+    def serve(directory: Directory, quiet: Quiet = False, workers: Workers = None, coap: Coap = False) -> None:
         """Run the server of DIR until it is told to end (SIGTERM or Ctrl-C).
 
         It listens on 127.0.0.1 and writes its URL to the file `endpoint` in DIR. Its log is JSON lines, in `log.jsonl`
@@ -135,7 +142,7 @@ def _add_serve(app: typer.Typer, role: Role) -> None:
         def ready(url: str) -> None:
             output.emit({"url": url, "pid": os.getpid()}, f"ready: {role.kind.ROLE} at {url}")
 
-        run(lambda: role.server().serve(directory, ready=ready, quiet=quiet, workers=workers))
+        run(lambda: role.server().serve(directory, ready=ready, quiet=quiet, workers=workers, coap=coap))
 
 
 def _add_orders(app: typer.Typer, role: Role) -> None:

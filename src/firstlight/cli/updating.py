@@ -53,11 +53,11 @@ def _add_update(app: typer.Typer, kind: type[PartySettings]) -> None:
             _say(change(ledger, directory, tuple(endpoint or _served(directory))))
 
 
-def _served(directory: Path) -> list[str]:
+def _served(directory: Path) -> tuple[str, ...]:
     from firstlight.transports.endpoint import read_endpoint
 
     try:
-        return [read_endpoint(directory).url]
+        return read_endpoint(directory).urls
     except StoreError as error:
         raise ConfigError("not-serving", "nothing serves there now", hint="start it, or name an --endpoint") from error
 

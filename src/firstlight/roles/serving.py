@@ -13,24 +13,34 @@ from starlette.types import ASGIApp
 from firstlight.errors import ConfigError, StoreError
 from firstlight.files import read_limited, write_atomic
 from firstlight.settings import Served
-from firstlight.transports.http import Answering, answering, serve_by
+from firstlight.transports.http import Answering, Beside, answering, serve_by
 
 PORT = "port"
 
 
 async def serve_role(
-    app: ASGIApp, state_dir: Path, settings: Served, *, on_ready: Callable[[str], Awaitable[None]] | None = None
+    app: ASGIApp,
+    state_dir: Path,
+    settings: Served,
+    *,
+    on_ready: Callable[[str], Awaitable[None]] | None = None,
+    beside: Beside | None = None,
 ) -> None:
     """Serve ``app``; as :func:`serve_role_by`."""
-    await serve_role_by(answering(app), state_dir, settings, on_ready=on_ready)
+    await serve_role_by(answering(app), state_dir, settings, on_ready=on_ready, beside=beside)
 
 
 async def serve_role_by(
-    by: Answering, state_dir: Path, settings: Served, *, on_ready: Callable[[str], Awaitable[None]] | None = None
+    by: Answering,
+    state_dir: Path,
+    settings: Served,
+    *,
+    on_ready: Callable[[str], Awaitable[None]] | None = None,
+    beside: Beside | None = None,
 ) -> None:
     """Have ``by`` serve until SIGTERM or SIGINT, on the port of the settings, else on the last time's if it is free.
 
-    Raises :class:`ConfigError` (``cannot-listen``).
+    ``beside`` serves over CoAP too. Raises :class:`ConfigError` (``cannot-listen``).
     """
 
     async def ready(url: str) -> None:
@@ -40,11 +50,11 @@ async def serve_role_by(
 
     last = settings.port or last_port(state_dir)
     try:
-        await serve_by(by, state_dir, host=settings.host, port=last, on_ready=ready)
+        await serve_by(by, state_dir, host=settings.host, port=last, on_ready=ready, beside=beside)
     except ConfigError as error:
         if error.code != "cannot-listen" or settings.port or not last:
             raise
-        await serve_by(by, state_dir, host=settings.host, on_ready=ready)
+        await serve_by(by, state_dir, host=settings.host, on_ready=ready, beside=beside)
 
 
 def last_port(state_dir: Path) -> int:

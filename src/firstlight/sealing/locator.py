@@ -16,6 +16,15 @@ GatewayName = Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9.:/_~\[\]-]{0,119}")]
 LOCATOR = 16
 
 
+def gateway_name(url: str) -> str:
+    """Return the name of the gateway at ``url``: the URL over HTTP, also where it is reached over CoAP.
+
+    Both transports have one port number, so that a gateway has one name whatever carries the bytes.
+    """
+    plain = url.rstrip("/")
+    return "http" + plain.removeprefix("coap") if plain.startswith("coap://") else plain
+
+
 def mailbox_locator(mailbox: bytes, gateway: str) -> bytes:
     """Return where envelopes for the device with that mailbox secret lie at ``gateway`` (16 bytes)."""
     return _locator(b"firstlight-envelopes-1", mailbox, gateway)

@@ -332,7 +332,7 @@ def open_lab(
     with Interceptor() as interceptor, Interceptor() as ledger:
         real = world.open(gateway_name=interceptor.url)
         interceptor.upstream, ledger.upstream = real.gateway, real.node
-        addresses = replace(real, gateway=interceptor.url, node=ledger.url)
+        addresses = replace(real, gateway=interceptor.url, node=ledger.url, hint=interceptor.url)
         parties = world.populate(addresses)
         software = software_digest(Path(firstlight.__file__).parent)
         batch = trade.manufacture(places, addresses, devices, lambda _: None)

@@ -19,11 +19,18 @@ class Endpoint:
 
     url: str
     pid: int
+    coap: str | None = None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it is reached, over HTTP first."""
+        return (self.url,) if self.coap is None else (self.url, self.coap)
 
 
 def write_endpoint(state_dir: Path, endpoint: Endpoint) -> None:
     """Write an endpoint file, atomically; :class:`~firstlight.errors.StoreError` of :mod:`firstlight.files`."""
-    value = json.dumps({"url": endpoint.url, "pid": endpoint.pid}).encode()
+    fields = {"url": endpoint.url, "pid": endpoint.pid} | ({"coap": endpoint.coap} if endpoint.coap else {})
+    value = json.dumps(fields).encode()
     write_atomic(private_directory(state_dir) / ENDPOINT, value)
 
 
@@ -41,4 +48,5 @@ def read_endpoint(state_dir: Path) -> Endpoint:
     value = parse_json(read_limited(state_dir / ENDPOINT, 4096))
     if not isinstance(value, dict) or not isinstance(value.get("url"), str) or type(value.get("pid")) is not int:
         raise MalformedError("bad-endpoint", f"{state_dir / ENDPOINT} is no endpoint file")
-    return Endpoint(value["url"], value["pid"])
+    coap = value.get("coap")
+    return Endpoint(value["url"], value["pid"], coap if isinstance(coap, str) else None)

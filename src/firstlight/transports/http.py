@@ -7,6 +7,7 @@ from firstlight.transports.client import HttpClient, Limits, Response, SyncClien
 from firstlight.transports.endpoint import Endpoint, read_endpoint
 from firstlight.transports.server import (
     Answering,
+    Beside,
     answering,
     application,
     as_json,
@@ -25,6 +26,7 @@ from firstlight.transports.server import (
 
 __all__ = [
     "Answering",
+    "Beside",
     "CBOR",
     "CBOR_SEQUENCE",
     "DEFAULT_BODY",

@@ -1,7 +1,8 @@
 """HTTP servers of the roles: Starlette on uvicorn, bounded bodies, one mapping of errors to statuses.
 
 A server binds a port that the system chooses and writes ``{"url", "pid"}`` to ``endpoint`` in its state directory,
-atomically, once it accepts connections; the file goes when the server ends.
+atomically, once it accepts connections; the file goes when the server ends. One that serves over CoAP as well has the
+UDP port of the same number, so that a gateway has one name, and writes ``"coap"`` too.
 """
 
 from __future__ import annotations
@@ -72,6 +73,12 @@ _BY_KIND: tuple[tuple[type[FirstlightError], int], ...] = (
 _R = TypeVar("_R", bound=Record)
 Answering = Callable[[socket.socket], contextlib.AbstractAsyncContextManager[None]]
 """Answers the connections to a bound socket while the block runs."""
+
+
+Beside = Callable[[socket.socket, str], contextlib.AbstractAsyncContextManager[None]]
+"""Answers the datagrams to a bound UDP socket while the block runs, beside a server at a URL."""
+PORTS = 32
+"""How many ports are tried to find one that is free for both."""
 
 
 # --- requests and answers ---------------------------------------------------------------------
@@ -211,6 +218,30 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
+def _bind_datagrams(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        bound.setblocking(False)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigError("cannot-listen", f"{host} UDP port {port}: {error.strerror or error}") from error
+    return bound
+
+
+def _bind_both(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """Return two sockets, for connections and for datagrams, on ports of one number."""
+    for left in reversed(range(PORTS)):
+        bound = _bind(host, port)
+        try:
+            return bound, _bind_datagrams(host, bound.getsockname()[1])
+        except ConfigError:
+            bound.close()
+            if port or not left:
+                raise
+    raise AssertionError
+
+
 def _url_of(bound: socket.socket) -> str:
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -236,25 +267,33 @@ def answering(app: ASGIApp) -> Answering:
 
 @contextlib.asynccontextmanager
 async def listening_by(
-    by: Answering, state_dir: Path | None = None, *, host: str = "127.0.0.1", port: int = 0
+    by: Answering,
+    state_dir: Path | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    beside: Beside | None = None,
 ) -> AsyncIterator[str]:
     """Have ``by`` serve while the block runs, which gets the URL; the endpoint file is written if there is a directory.
 
-    Raises :class:`ConfigError` (``cannot-listen``).
+    ``beside`` serves over CoAP too. Raises :class:`ConfigError` (``cannot-listen``).
     """
-    bound = _bind(host, port)
+    bound, datagrams = (_bind(host, port), None) if beside is None else _bind_both(host, port)
     url = _url_of(bound)
+    coap = "coap" + url.removeprefix("http") if beside is not None else None
     try:
-        async with by(bound):
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(by(bound))
+            if beside is not None and datagrams is not None:
+                await stack.enter_async_context(beside(datagrams, url))
             if state_dir is not None:
-                write_endpoint(state_dir, Endpoint(url, os.getpid()))
-            try:
-                yield url
-            finally:
-                if state_dir is not None:
-                    remove_endpoint(state_dir)
+                write_endpoint(state_dir, Endpoint(url, os.getpid(), coap))
+                stack.callback(remove_endpoint, state_dir)
+            yield url
     finally:
         bound.close()
+        if datagrams is not None:
+            datagrams.close()
 
 
 def listening(
@@ -309,6 +348,7 @@ async def serve_by(
     host: str = "127.0.0.1",
     port: int = 0,
     on_ready: Callable[[str], Awaitable[None]] | None = None,
+    beside: Beside | None = None,
 ) -> None:
     """Have ``by`` serve until SIGTERM or SIGINT; requests under way have two seconds to finish.
 
@@ -319,7 +359,7 @@ async def serve_by(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with listening_by(by, state_dir, host=host, port=port) as url:
+        async with listening_by(by, state_dir, host=host, port=port, beside=beside) as url:
             if on_ready is not None:
                 await on_ready(url)
             await stop.wait()

@@ -184,7 +184,7 @@ def test_only_where_the_operator_allows(tmp_path: Path) -> None:
     ("request_bytes", "reply"),
     [
         (b"\x05\x02\x00\x01", 7),
-        (b"\x05\x03\x00\x01", 7),
+        (b"\x05\x04\x00\x01", 7),
         (b"\x04\x01\x00\x01", 7),
         (b"\x05\x01\x00\x02", 8),
         (b"\x05\x01\x00\x03\x00", 8),

@@ -24,10 +24,23 @@ async def dial(host: str, port: int, proxy: Proxy | None) -> socket.socket:
     """
     if proxy is None:
         return await _open(host, port, "service-unreachable")
+    connection = await open_forwarder(proxy)
+    try:
+        await ask_forwarder(connection, _CONNECT, host, port)
+    except (OSError, EOFError) as error:
+        connection.close()
+        raise AccessError("proxy-refused", f"the forwarder closed the connection: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def open_forwarder(proxy: Proxy) -> socket.socket:
+    """Return a connection to the forwarder that knows who we are; :class:`AccessError` as :func:`dial`."""
     connection = await _open(proxy.host, proxy.port, "proxy-unreachable")
     try:
         await _negotiate(connection, proxy)
-        await _forward(connection, host, port)
     except (OSError, EOFError) as error:
         connection.close()
         raise AccessError("proxy-refused", f"the forwarder closed the connection: {error}") from error
@@ -71,9 +84,13 @@ async def _negotiate(connection: socket.socket, proxy: Proxy) -> None:
             raise AccessError("proxy-refused", "the forwarder does not know this device")
 
 
-async def _forward(connection: socket.socket, host: str, port: int) -> None:
+async def ask_forwarder(connection: socket.socket, command: int, host: str, port: int) -> tuple[str, int]:
+    """Send a command (RFC 1928 §4) and return the address in the reply (§6); "" for a name.
+
+    Raises :class:`AccessError` as :func:`dial`, :class:`OSError`, :class:`EOFError`.
+    """
     loop = asyncio.get_running_loop()
-    request = bytes([_VERSION, _CONNECT, 0]) + _address(host) + port.to_bytes(2)
+    request = bytes([_VERSION, command, 0]) + socks_address(host) + port.to_bytes(2)
     await loop.sock_sendall(connection, request)
     version, reply, _, kind = await _take(connection, 4)
     if version != _VERSION:
@@ -83,10 +100,13 @@ async def _forward(connection: socket.socket, host: str, port: int) -> None:
     if reply != 0:
         raise AccessError("service-unreachable", f"the forwarder cannot reach it (reply {reply})")
     length = _ADDRESS_BYTES.get(kind) or (await _take(connection, 1))[0]
-    await _take(connection, length + 2)
+    bound = await _take(connection, length + 2)
+    known = kind in _ADDRESS_BYTES
+    return str(ipaddress.ip_address(bound[:-2])) if known else "", int.from_bytes(bound[-2:])
 
 
-def _address(host: str) -> bytes:
+def socks_address(host: str) -> bytes:
+    """Return a host's address type and address (RFC 1928 §5); :class:`AccessError` for what is no host."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

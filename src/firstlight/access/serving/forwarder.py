@@ -1,7 +1,7 @@
 """The forwarder: a SOCKS5 server (RFC 1928, RFC 1929) that opens for attached devices only.
 
-A username is a session's id in hexadecimal, the password its proof. Only CONNECT is served, only to where
-the operator allows. Without a live session nothing passes; when a session ends its connections are cut.
+A username is a session's id in hexadecimal, the password its proof. CONNECT and UDP ASSOCIATE are served, only to
+where the operator allows. Without a live session nothing passes; when one ends all that hangs on it is cut.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from firstlight.access.serving.datagrams import Passing, associate
 from firstlight.access.serving.sessions import Session, Sessions
 
 Allowed = Callable[[str, int], bool]
@@ -21,7 +22,7 @@ Allowed = Callable[[str, int], bool]
 _VERSION = 5
 _PASSWORD_METHOD = 2
 _NO_METHOD = b"\x05\xff"
-_CONNECT = 1
+_CONNECT, _ASSOCIATE = 1, 3
 _IPV4, _NAME, _IPV6 = 1, 3, 4
 _CHUNK = 65_536
 
@@ -94,11 +95,14 @@ class Forwarder:
         try:
             async with asyncio.timeout(self._limits.opening_s):
                 session = await self._authenticate(reader, writer)
-                host, port = await self._request(reader)
+                command, host, port = await self._request(reader)
         finally:
             self._half_open -= 1
         with self._counted(session), _held(session, writer.transport):
-            await self._forward(session, (host, port), reader, writer)
+            if command == _CONNECT:
+                await self._forward(session, (host, port), reader, writer)
+            else:
+                await self._associate(session, port, reader, writer)
 
     async def _authenticate(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Session:
         version, count = await reader.readexactly(2)
@@ -115,15 +119,15 @@ class Forwarder:
         writer.write(b"\x01\x00")
         return session
 
-    async def _request(self, reader: asyncio.StreamReader) -> tuple[str, int]:
+    async def _request(self, reader: asyncio.StreamReader) -> tuple[int, str, int]:
         version, command, _, kind = await reader.readexactly(4)
-        if version != _VERSION or command != _CONNECT:
+        if version != _VERSION or command not in (_CONNECT, _ASSOCIATE):
             raise _Closed("forwarder-bad-request", _reply(_Reply.NO_SUCH_COMMAND))
         host = await _host(reader, kind)
         port = int.from_bytes(await reader.readexactly(2))
-        if not self._allowed(host, port):
+        if command == _CONNECT and not self._allowed(host, port):
             raise _Closed("forwarder-destination-refused", _reply(_Reply.NOT_ALLOWED))
-        return host, port
+        return command, host, port
 
     async def _forward(
         self, session: Session, target: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -145,6 +149,26 @@ class Forwarder:
         finally:
             far_writer.transport.abort()
 
+    async def _associate(
+        self, session: Session, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Carry datagrams from and to the UDP port that the device named, until it hangs up."""
+        if not port:
+            raise _Closed("forwarder-bad-request", _reply(_Reply.FAILED))
+        own, peer = writer.get_extra_info("sockname")[0], writer.get_extra_info("peername")[0]
+        passing = Passing(self._allowed, self._report, session.count_sent, session.count_received)
+        try:
+            association = await associate(own, (peer, port), passing)
+        except OSError:
+            raise _Closed("forwarder-destination-unreachable", _reply(_Reply.FAILED)) from None
+        try:
+            assert association.transport is not None
+            with _held(session, association.transport):
+                writer.write(_reply(_Reply.SUCCEEDED, association.transport.get_extra_info("sockname")))
+                await reader.read(1)
+        finally:
+            association.close()
+
     @contextlib.contextmanager
     def _counted(self, session: Session) -> Iterator[None]:
         if session.connections >= self._limits.per_session:
@@ -157,7 +181,7 @@ class Forwarder:
 
 
 @contextlib.contextmanager
-def _held(session: Session, transport: asyncio.WriteTransport) -> Iterator[None]:
+def _held(session: Session, transport: asyncio.WriteTransport | asyncio.DatagramTransport) -> Iterator[None]:
     """Let a transport live while the session does: the session's end aborts it."""
     if not session.live:
         raise _Closed("forwarder-no-session")
@@ -191,9 +215,13 @@ async def _host(reader: asyncio.StreamReader, kind: int) -> str:
     return name.decode("ascii")
 
 
-def _reply(reply: _Reply) -> bytes:
-    """Return a reply whose bound address is not told."""
-    return bytes((_VERSION, reply, 0, _IPV4)) + bytes(6)
+def _reply(reply: _Reply, bound: tuple[str, int] | None = None) -> bytes:
+    """Return a reply; where it is bound is told only for associations, which need it."""
+    if bound is None:
+        return bytes((_VERSION, reply, 0, _IPV4)) + bytes(6)
+    address = ipaddress.ip_address(bound[0])
+    kind = _IPV4 if address.version == 4 else _IPV6
+    return bytes((_VERSION, reply, 0, kind)) + address.packed + bound[1].to_bytes(2)
 
 
 async def _farewell(writer: asyncio.StreamWriter, answer: bytes) -> None:

@@ -23,7 +23,7 @@ class Session:
     sent: int = 0
     received: int = 0
     connections: int = 0
-    transports: set[asyncio.WriteTransport] = field(default_factory=set, repr=False)
+    transports: set[asyncio.WriteTransport | asyncio.DatagramTransport] = field(default_factory=set, repr=False)
 
     def count_sent(self, size: int) -> None:
         """Add bytes that came from the device."""

@@ -55,10 +55,12 @@ class Report:
 
 
 def command(
+    *,
     devices: Annotated[int, typer.Option("--devices", min=1, max=100_000, help="How many devices to switch on.")] = 50,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the counts to this file as JSON.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the world running, and say what can be done.")] = False,
     isolate: Annotated[bool, typer.Option("--isolate", help="One process for each device, however many.")] = False,
+    coap: Annotated[bool, typer.Option("--coap", help="Let devices talk CoAP over UDP, not HTTP.")] = False,
     state: Annotated[Path | None, typer.Option("--state", help="A new directory for the world; kept.")] = None,
 ) -> None:
     """Watch a fleet that nobody has met come online by itself.
@@ -71,7 +73,7 @@ def command(
         _prepare(json_file)
     root, temporary = _root(state)
     try:
-        report = _play(Places(root), devices, keep=keep, isolate=isolate, json_file=json_file)
+        report = _play(Places(root), devices, keep=keep, isolate=isolate, coap=coap, json_file=json_file)
     except KeyboardInterrupt:
         output.note("interrupted: nothing of the world runs any more" + ("" if temporary else f"; see {root}"))
         raise
@@ -102,9 +104,9 @@ def _root(state: Path | None) -> tuple[Path, bool]:
     return state.resolve(), False
 
 
-def _play(places: Places, count: int, *, keep: bool, isolate: bool, json_file: Path | None) -> Report:
+def _play(places: Places, count: int, *, keep: bool, isolate: bool, coap: bool, json_file: Path | None) -> Report:
     with FleetDisplay(count) as display, Family(places.root / "output") as family:
-        world = World(places, family, display.say)
+        world = World(places, family, display.say, coap=coap)
         addresses = world.open()
         parties = world.populate(addresses)
         batch = trade.manufacture(places, addresses, count, display.say)

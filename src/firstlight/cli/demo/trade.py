@@ -27,7 +27,7 @@ def manufacture(places: Places, addresses: Addresses, count: int, say: Say) -> s
     at = places.manufacturer
     made = run(
         "manufacturer", "make", at,
-        "--count", count, "--model", MODEL, "--out", places.devices, "--gateway", addresses.gateway,
+        "--count", count, "--model", MODEL, "--out", places.devices, "--gateway", addresses.hint,
     )  # fmt: skip
     batch = made.text("batch")
     run("manufacturer", "anchor", at, "--batch", batch)

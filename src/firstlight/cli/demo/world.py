@@ -88,15 +88,27 @@ class Addresses:
     node: str
     gateway: str
     witnesses: tuple[str, ...]
+    hint: str
+    """Where devices are told at birth that the gateway is: its URL, over CoAP if they are to use that."""
 
 
 class World:
     """A ledger, a gateway, an MNO, an SP and owners, each in a process of its own."""
 
     def __init__(
-        self, places: Places, family: Family, say: Say, *, settings: Mapping[str, Mapping[str, int]] | None = None
+        self,
+        places: Places,
+        family: Family,
+        say: Say,
+        *,
+        settings: Mapping[str, Mapping[str, int]] | None = None,
+        coap: bool = False,
     ) -> None:
-        """Build in ``places``; children join ``family``. ``settings`` says by role what is set otherwise than usual."""
+        """Build in ``places``; children join ``family``. ``settings`` says by role what is set otherwise than usual.
+
+        With ``coap`` devices know of the gateway over CoAP only, and whoever serves devices does so over CoAP too.
+        """
+        self._coap = ("--coap",) if coap else ()
         self.places = places
         self._settings = settings or {}
         self._family = family
@@ -118,8 +130,9 @@ class World:
         given = [word for url in witnesses for word in ("--witness", url)]
         given += ("--name", gateway_name) if gateway_name else ()
         run("gateway", "init", at.gateway, "--genesis", at.genesis, "--node", node, *given)
-        gateway = self._ready(self._serve("gateway", at.gateway, "gateway", "serve", at.gateway))
-        return Addresses(node, gateway, witnesses)
+        gateway = self._ready(self._serve("gateway", at.gateway, "gateway", "serve", at.gateway, *self._coap))
+        hint = "coap" + gateway.removeprefix("http") if self._coap else gateway
+        return Addresses(node, gateway, witnesses, hint)
 
     def populate(self, addresses: Addresses) -> dict[str, str]:
         """Let manufacturer, MNO, SP, distributor and owner join; return the ids of the three parties by role."""
@@ -136,8 +149,8 @@ class World:
         for role, values in self._settings.items():
             change_settings(getattr(at, role) / f"{role}.toml", values)
         servers = [
-            self._serve("mno", at.mno, "mno", "serve", at.mno),
-            self._serve("sp", at.sp, "sp", "serve", at.sp),
+            self._serve("mno", at.mno, "mno", "serve", at.mno, *self._coap),
+            self._serve("sp", at.sp, "sp", "serve", at.sp, *self._coap),
             self._serve("owner", at.owner, "owner", "serve", at.owner),
         ]
         for server in servers:

@@ -25,7 +25,7 @@ async def find(unit: Unit, gateways: Sequence[Gateway]) -> tuple[Discovered, Gat
         try:
             event = await _ask(unit, gateway)
         except TransportError as error:
-            unit.tools.log.refusal(error, url=gateway.name)
+            unit.tools.log.refusal(error, url=gateway.hint)
             failure = error
             continue
         if isinstance(event, Discovered):
@@ -37,7 +37,7 @@ async def find(unit: Unit, gateways: Sequence[Gateway]) -> tuple[Discovered, Gat
         if event.trust is not None:
             unit.memory.remember(event.trust, _still(unit.memory, event.trust))
         failure = ProofError(event.code, event.detail)
-        unit.tools.log.refusal(failure, url=gateway.name)
+        unit.tools.log.refusal(failure, url=gateway.hint)
     raise failure
 
 

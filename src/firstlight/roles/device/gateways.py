@@ -8,6 +8,7 @@ from typing import Protocol
 from firstlight.discovery.bundle import BundleRequest
 from firstlight.onboarding import wire
 from firstlight.roles.wire import MailRequest, ReceiptPut
+from firstlight.sealing.locator import gateway_name
 from firstlight.transports.body import CBOR
 
 Carry = Callable[[bytes], Awaitable[bytes]]
@@ -16,7 +17,7 @@ RETRIES = 2
 
 
 class Http(Protocol):
-    """What is needed of an HTTP client (:class:`firstlight.transports.client.HttpClient`)."""
+    """What is needed of a client (:class:`firstlight.transports.web.Web`)."""
 
     async def post(self, url: str, body: bytes, *, content_type: str = CBOR, retries: int = 0) -> bytes:
         """POST ``body`` and return the answer's body."""
@@ -26,10 +27,13 @@ class Http(Protocol):
 class Gateway:
     """One gateway, over one way to reach it; everything raises :class:`TransportError`."""
 
-    def __init__(self, name: str, http: Http) -> None:
-        """Talk to the gateway that goes by ``name``, which is its URL."""
-        self.name = name
-        self._url = name.rstrip("/")
+    def __init__(self, url: str, http: Http) -> None:
+        """Talk to the gateway at ``url``, over HTTP or CoAP."""
+        self.hint = url
+        """Its URL as the device was born with it."""
+        self.name = gateway_name(url)
+        """The name that locators are bound to, the same over both."""
+        self._url = url.rstrip("/")
         self._http = http
 
     async def mail(self, locator: bytes) -> bytes:

@@ -155,11 +155,11 @@ class Journey:
         return self._network.newer(stored) or await self._network.renew(way.gateways)
 
     def _through(self, http: Http) -> list[Gateway]:
-        return [Gateway(name, http) for name in self._gateways]
+        return [Gateway(hint, http) for hint in self._gateways]
 
     def _prefer(self, gateway: Gateway) -> None:
         """Ask the gateway that helped first from now on."""
-        self._gateways.sort(key=lambda name: name != gateway.name)
+        self._gateways.sort(key=lambda hint: hint != gateway.hint)
 
     @contextlib.asynccontextmanager
     async def _http(self, proxy: Proxy | None) -> AsyncIterator[Http]:

@@ -167,7 +167,7 @@ class Service:
             raise ExchangeError("no-batch", "the view proves no batch")
         acting = unit.acting(self._acted, self._claim, proven.record, proven.view, proven.standing, again=again)
         evidence = unit.attester.towards(self._claim.party, batch.issuer)
-        carry = carrier(self._way.http, _endpoint(proven.record))
+        carry = carrier(self._way.http, _endpoint(proven.record, like=proven.gateway.hint))
         exchange = Exchange(unit.identity, acting, carry, evidence, request)
         return await exchange.run(unit.tools.random, unit.tools.sleep)
 
@@ -264,9 +264,13 @@ class Service:
         return json.dumps({"boot": self._unit.attester.boot.count, "message": number}).encode()
 
 
-def _endpoint(record: Party) -> str:
-    """Return where the party is reached over HTTP; :class:`ProofError` (``no-service``)."""
-    for endpoint in record.endpoints:
-        if endpoint.startswith(("http://", "https://")):
-            return endpoint
-    raise ProofError("no-service", "the service has no endpoint over HTTP")
+def _endpoint(record: Party, *, like: str) -> str:
+    """Return where the party is reached, if it can be in the same way as at ``like``; :class:`ProofError`.
+
+    ``no-service``: it has no endpoint over HTTP or CoAP.
+    """
+    scheme = like.partition("://")[0] + "://"
+    known = [one for one in record.endpoints if one.startswith(("http://", "https://", "coap://"))]
+    if not known:
+        raise ProofError("no-service", "the service has no endpoint over HTTP or CoAP")
+    return next((one for one in known if one.startswith(scheme)), known[0])

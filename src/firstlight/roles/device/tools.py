@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Protocol
 
 from firstlight.access.device import service_session
+from firstlight.access.device.datagram_dial import associate
 from firstlight.access.device.network_embedded import EmbeddedNetworkAccess
 from firstlight.access.device.service_dial import dial
 from firstlight.access.device.service_session import ServiceAccess
@@ -19,7 +20,10 @@ from firstlight.errors import AccessError, TransportError
 from firstlight.logs import Log
 from firstlight.ports import Clock, Random
 from firstlight.roles.device.gateways import Http
+from firstlight.transports.coap.client import CoapClient, OpenPath
+from firstlight.transports.coap.path import DatagramPath, open_path, path_over
 from firstlight.transports.plain import PlainClient
+from firstlight.transports.web import Web
 
 SECOND = 1_000_000_000
 SECONDS = 30.0
@@ -75,7 +79,7 @@ class ServiceSession(Protocol):
 
 
 class HttpClient(Http, Protocol):
-    """An HTTP client that is closed in the end."""
+    """A client that is closed in the end."""
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -88,7 +92,7 @@ async def connect(access: ServiceAccess) -> ServiceSession:
 
 
 def http_client(proxy: Proxy | None) -> HttpClient:
-    """Return a real client, through the network's forwarder if there is one."""
+    """Return a real client for HTTP and CoAP, through the network's forwarder if there is one."""
 
     async def through(host: str, port: int) -> socket.socket:
         try:
@@ -97,7 +101,34 @@ def http_client(proxy: Proxy | None) -> HttpClient:
             code = "unreachable" if error.code == "service-unreachable" else error.code
             raise TransportError(code, error.detail) from error
 
-    return PlainClient(seconds=SECONDS, limit=MAX_ANSWER, dial=through)
+    return Web(
+        http=PlainClient(seconds=SECONDS, limit=MAX_ANSWER, dial=through),
+        coap=CoapClient(_ways(proxy), seconds=SECONDS, limit=MAX_ANSWER),
+    )
+
+
+def _ways(proxy: Proxy | None) -> OpenPath:
+    """Return how ways for datagrams are opened: straight, or through the network's forwarder."""
+    if proxy is None:
+        return open_path
+
+    async def through(host: str, port: int) -> DatagramPath:
+        try:
+            association = await associate(host, port, proxy)
+        except AccessError as error:
+            code = "unreachable" if error.code == "service-unreachable" else error.code
+            raise TransportError(code, error.detail) from error
+        watching = asyncio.create_task(association.ended())
+
+        def close() -> None:
+            watching.cancel()
+            association.close()
+
+        path = await path_over(association.datagrams, association.wrap, association.unwrap, close)
+        watching.add_done_callback(lambda _: path.fail("the network has ended the association"))
+        return path
+
+    return through
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The relay: handshake bytes from a device that is not attached yet to the party that it names, and back.
 
-A party is reached at the first endpoint of its record on the ledger, and nowhere else. The bytes are not looked at;
-sizes and times are bounded. As many are on their way at once as keep parties busy, and others wait their turn, so that
-what a party has begun it finishes in time; where too many wait, or one has waited too long, it is told so.
+A party is reached at an endpoint of its record on the ledger, the first over HTTP or else over CoAP, and nowhere else.
+The bytes are not looked at; sizes and times are bounded. As many are on their way at once as keep parties busy, and
+others wait their turn, so that what a party has begun it finishes in time; where too many wait, or one has waited too
+long, it is told so.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ PATIENCE = 20.0
 """Seconds for which one waits; a device that asks allows more."""
 REQUEST = MAX_REQUEST
 RESPONSE = MAX_RESPONSE
+_SCHEMES = (("http://", "https://"), "coap://")
 _RELAYED = frozenset({Role.MNO, Role.SP})
 
 
@@ -68,14 +70,15 @@ class Relay:
         """Return where a party's onboarding is reached.
 
         1. The party is on the ledger (``unknown-party``), 2. active (``party-suspended``), 3. and one that devices
-        onboard with, at an HTTP endpoint (``not-relayed``). Raises :class:`RefusedError`.
+        onboard with, at an endpoint over HTTP or CoAP (``not-relayed``). Raises :class:`RefusedError`.
         """
         record = await self._ledger.record(party_name(party), Party)
         if record is None:
             raise RefusedError("unknown-party", "no such party is on the ledger")
         if record.status is not PartyStatus.ACTIVE:
             raise RefusedError("party-suspended", "the party is suspended")
-        endpoint = next((one for one in record.endpoints if one.startswith(("http://", "https://"))), None)
+        ways = [one for scheme in _SCHEMES for one in record.endpoints if one.startswith(scheme)]
+        endpoint = ways[0] if ways else None
         if endpoint is None or not _RELAYED & set(record.roles):
             raise RefusedError("not-relayed", "the party onboards no devices through a gateway")
         return endpoint.rstrip("/") + PATH

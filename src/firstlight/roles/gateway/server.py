@@ -46,8 +46,12 @@ from firstlight.sealing.deposit import MAX_DEPOSIT, parse_deposit
 from firstlight.settings import GatewaySettings, load, write_initial
 from firstlight.stores.mail import MailStore
 from firstlight.transports.admission import Admission, Rate
+from firstlight.transports.coap.client import CoapClient
+from firstlight.transports.coap.path import open_path
+from firstlight.transports.coap.serving import beside_application
 from firstlight.transports.http import CBOR, application, as_json, cbor, raw, read_body, read_record
 from firstlight.transports.plain import PlainClient
+from firstlight.transports.web import Web
 
 DATABASE = "gateway.sqlite"
 NODE_SECONDS = 10.0
@@ -245,9 +249,13 @@ async def running(
         stack.callback(executor.shutdown)
         to_node = PlainClient(seconds=NODE_SECONDS, limit=MAX_PROOFS_ANSWER)
         to_witnesses = PlainClient(seconds=WITNESS_SECONDS, limit=1_024)
-        to_parties = PlainClient(seconds=settings.relay_seconds, limit=RESPONSE)
-        for client in (to_node, to_witnesses, to_parties):
-            stack.push_async_callback(client.aclose)
+        to_parties = Web(
+            http=PlainClient(seconds=settings.relay_seconds, limit=RESPONSE),
+            coap=CoapClient(open_path, seconds=settings.relay_seconds, limit=RESPONSE),
+        )
+        stack.push_async_callback(to_node.aclose)
+        stack.push_async_callback(to_witnesses.aclose)
+        stack.push_async_callback(to_parties.aclose)
         asked = AskedWitnesses(to_witnesses, WitnessFile(state_dir, settings.witnesses).urls, log=log)
         stack.push_async_callback(asked.close)
         bundles = BundleService(NodeSource(to_node, settings.node), asked)
@@ -262,11 +270,16 @@ async def running(
         yield gateway
 
 
-async def serve_gateway(state_dir: Path) -> None:
-    """Run the gateway of a state directory until SIGTERM or SIGINT; errors as :func:`running`."""
+async def serve_gateway(state_dir: Path, *, coap: bool = False) -> None:
+    """Run the gateway of a state directory until SIGTERM or SIGINT, with ``coap`` or by its settings over CoAP too.
+
+    Errors as :func:`running`.
+    """
     settings = load(GatewaySettings, state_dir)
     clock = SystemClock()
     log = open_log(state_dir, "gateway", clock)
     adopt_libraries(log)
     async with running(state_dir, settings, log, clock=clock, random=SystemRandom()) as gateway:
-        await serve_role(gateway_app(gateway, log), state_dir, settings, on_ready=gateway.ready)
+        app = gateway_app(gateway, log)
+        beside = beside_application(app, log) if coap or settings.coap else None
+        await serve_role(app, state_dir, settings, on_ready=gateway.ready, beside=beside)

@@ -183,10 +183,12 @@ def grantor(place: Place[MnoSettings], endpoint: str) -> SimGrantor:
     )
 
 
-async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None) -> None:
+async def serve(
+    state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None, coap: bool = False
+) -> None:
     """Run the operator until SIGTERM or SIGINT: onboarding, orders, and the embedded access network.
 
-    ``workers`` is for the setting of that name. Raises what opening the directory raises,
+    ``workers`` and ``coap`` are for the settings of these names. Raises what opening the directory raises,
     :class:`firstlight.errors.AccessError` (``port-unavailable``),
     :class:`firstlight.errors.ConfigError` (``cannot-listen``).
     """
@@ -220,10 +222,15 @@ async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False, workers: 
             await network.start(store)
             keep_ports(state_dir, {"attach": port_of(network.endpoint), "forwarder": port_of(network.proxy)})
             async with Keeper(room.leases().keep, pause=settings.round_seconds, log=log):
-                by = answered_by(
-                    room, inner, lambda: grantor(place, network.endpoint), where=network.endpoint, workers=workers
+                by, beside = answered_by(
+                    room,
+                    inner,
+                    lambda: grantor(place, network.endpoint),
+                    where=network.endpoint,
+                    workers=workers,
+                    coap=coap,
                 )
-                await serve_role_by(by, state_dir, settings, on_ready=announce(ready))
+                await serve_role_by(by, state_dir, settings, on_ready=announce(ready), beside=beside)
         finally:
             await network.close()
             await centre.close()

@@ -125,18 +125,18 @@ def open_place(
 
 
 def request(kind: type[PartySettings], state_dir: Path) -> bytes:
-    """Return the party's request to be registered, with the endpoint at which it serves now.
+    """Return the party's request to be registered, with the endpoints at which it serves now.
 
     Raises :class:`ConfigError` (``not-serving``) if it does not.
     """
     place = open_place(kind, state_dir)
     try:
-        url = read_endpoint(state_dir).url
+        urls = read_endpoint(state_dir).urls
     except StoreError as error:
         hint = f"start it with: firstlight {kind.ROLE} serve {state_dir}"
         raise ConfigError("not-serving", "a party is registered where it can be reached", hint=hint) from error
     role, _ = KINDS[kind]
-    return registration.request(place.keys, [role], chain=place.chain, endpoints=[url])
+    return registration.request(place.keys, [role], chain=place.chain, endpoints=urls)
 
 
 class Room(contextlib.ExitStack):

@@ -189,10 +189,12 @@ def grantor(place: Place[SpSettings], broker: str) -> CertificateGrantor:
     )
 
 
-async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None) -> None:
+async def serve(
+    state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None, coap: bool = False
+) -> None:
     """Run the provider until SIGTERM or SIGINT: onboarding, orders, and the embedded broker.
 
-    ``workers`` is for the setting of that name. Raises what opening the directory raises,
+    ``workers`` and ``coap`` are for the settings of these names. Raises what opening the directory raises,
     :class:`firstlight.errors.AccessError` (``broker-not-started``),
     :class:`firstlight.errors.ConfigError` (``cannot-listen``).
     """
@@ -220,8 +222,10 @@ async def serve(state_dir: Path, *, ready: Ready, quiet: bool = False, workers: 
             async with Keeper(
                 room.leases().keep, _pruning(store, messages, clock), pause=settings.round_seconds, log=log
             ):
-                by = answered_by(room, inner, lambda: grantor(place, uri), where=uri, workers=workers)
-                await serve_role_by(by, state_dir, settings, on_ready=announce(ready))
+                by, beside = answered_by(
+                    room, inner, lambda: grantor(place, uri), where=uri, workers=workers, coap=coap
+                )
+                await serve_role_by(by, state_dir, settings, on_ready=announce(ready), beside=beside)
         finally:
             renewing.cancel()
             await asyncio.wait([renewing])

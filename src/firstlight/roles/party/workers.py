@@ -18,9 +18,12 @@ from dataclasses import dataclass, field
 from firstlight.errors import AccessError, FirstlightError, MalformedError
 from firstlight.onboarding.ports import Grantor
 from firstlight.onboarding.token import KeyRing
+from firstlight.onboarding.wire import MAX_RESPONSE
 from firstlight.roles.party.channel import Ended, Frame, Have, Listening, Ring, Setup, frame, read_frame
 from firstlight.roles.party.place import Room
-from firstlight.transports.http import Answering, answering, application
+from firstlight.transports.client import Limits
+from firstlight.transports.coap.serving import beside_application, beside_server
+from firstlight.transports.http import Answering, Beside, answering, application
 
 START_SECONDS = 60.0
 STOP_SECONDS = 4.0
@@ -29,6 +32,8 @@ ACCEPT_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE, STEADY = 0.1, 5.0, 10.0
 """Seconds before a worker is started again: the first time, at most; and how long one must have lived to begin anew."""
 BACKLOG = 2_048
+TO_WORKERS = Limits(seconds=20.0, connect_seconds=2.0, response=MAX_RESPONSE)
+"""For requests that came over CoAP."""
 
 
 def answered_by(
@@ -38,16 +43,20 @@ def answered_by(
     *,
     where: str,
     workers: int | None = None,
-) -> Answering:
+    coap: bool = False,
+) -> tuple[Answering, Beside | None]:
     """Return what answers a party's devices: this process, or as many workers as are asked for (else by the settings).
 
-    ``inner`` closes what this process needs for that.
+    The other is for devices over CoAP, if they are to be answered. ``inner`` closes what this process needs for that.
     """
-    count = room.place.settings.workers if workers is None else workers
+    settings = room.place.settings
+    count = settings.workers if workers is None else workers
+    over_coap = coap or settings.coap
     if count > 1:
-        return Workers(room, count, where).answering
+        return Workers(room, count, where).answering, beside_server(TO_WORKERS, room.log) if over_coap else None
     desk = inner.enter_context(contextlib.closing(room.desk(grantor())))
-    return answering(application(room.place.settings.ROLE, desk.routes(), log=room.log))
+    app = application(settings.ROLE, desk.routes(), log=room.log)
+    return answering(app), beside_application(app, room.log) if over_coap else None
 
 
 @dataclass(eq=False)
