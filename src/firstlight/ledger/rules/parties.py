@@ -51,7 +51,7 @@ def update_party(draft: Draft, body: UpdateParty) -> Outcome:
     2. Its key signed, with the next sequence; or the key that its last record committed to by hash signed, as that
        key's sequence 1 (``wrong-key``, ``bad-signature``, ``wrong-sequence``).
     3. It is not suspended (``party-suspended``), and this makes the next revision (``wrong-revision``).
-    4. Keys as in :func:`register_party` (``bad-point``, ``key-reused``).
+    4. Keys as in a registration (``bad-point``, ``key-reused``).
     """
     party = draft.party(body.party)
     key, following, sequence = party.key, party.next_key_hash, party.sequence + 1
