@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from firstlight.chain.root import known_root
-from firstlight.cli.demo.commands import CommandError, run
+from firstlight.cli.demo.commands import ENVIRONMENT, CommandError, arguments, run
 from firstlight.cli.processes import Family
 from firstlight.roles.device.memory import VIEW, Sight
 from firstlight.testing.lab import Lab, open_lab
@@ -114,6 +115,22 @@ def test_parties_change_keys_and_endpoints(lab: Lab) -> None:
     back = run("mno", "update", lab.places.mno)
     assert back.values["endpoints"] == [lab.url("mno")]
     assert run("mno", "update", lab.places.mno).values["transaction"] is None
+    lab.connects(lab.device())
+
+
+def test_a_server_that_moves_tells_the_ledger(lab: Lab) -> None:
+    """An operator's port is taken when it starts again: it takes another, and devices learn it from the ledger."""
+    (child,) = [one for one in lab.family.children if one.name == "mno"]
+    before = lab.url("mno")
+    lab.family.forget(child)
+    child.process.terminate()
+    child.process.wait(60)
+    with socket.create_server(("127.0.0.1", int(before.rpartition(":")[2]))), lab.heard("mno", "endpoints-announced"):
+        words = arguments("mno", "serve", lab.places.mno)
+        again = lab.family.start("mno", words, environment=ENVIRONMENT, state_dir=lab.places.mno)
+        assert lab.family.wait_for_endpoint(again) != before
+    said = run("mno", "update", lab.places.mno).values
+    assert (said["endpoints"], said["transaction"]) == ([lab.url("mno")], None)
     lab.connects(lab.device())
 
 

@@ -117,7 +117,8 @@ def _add_register(app: typer.Typer, role: Role) -> None:
     def register(directory: Directory, out: Out) -> None:
         """Write the request to be registered on the ledger, for a member of the consortium to endorse and submit.
 
-        It names where the server of DIR listens, so start that first; a restart keeps its ports.
+        It names where the server of DIR listens, so start that first; a restart keeps its ports. The server writes such
+        a request to the file `registration` in DIR by itself.
         """
         from firstlight.roles.party.place import request
         from firstlight.roles.registration import party_of
@@ -131,8 +132,10 @@ def _add_serve(app: typer.Typer, role: Role) -> None:
     def serve(directory: Directory, quiet: Quiet = False, workers: Workers = None, coap: Coap = False) -> None:
         """Run the server of DIR until it is told to end (SIGTERM or Ctrl-C).
 
-        It listens on 127.0.0.1 and writes its URL to the file `endpoint` in DIR. Its log is JSON lines, in `log.jsonl`
-        in DIR and on stderr; no key, plan or IMSI stands in it.
+        It listens on 127.0.0.1 and writes its URL to the file `endpoint` in DIR. If the party is not registered yet, it
+        writes the request to `registration` in DIR, for a member of the consortium; once it is, it tells the ledger by
+        itself when it serves elsewhere than before, but leaves endpoints alone that were named by hand. Its log is JSON
+        lines, in `log.jsonl` in DIR and on stderr; no key, plan or IMSI stands in it.
         """
         from firstlight.custody.memory import guard_memory
         from firstlight.transports.server import run

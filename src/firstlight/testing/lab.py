@@ -230,7 +230,7 @@ class Lab:
     def twin(self, role: str, **settings: int) -> Iterator[Path]:
         """Run a second server on a copy of a role's directory with some settings changed; give the copy."""
         at = self.places.root / f"{role}-twin-{time.monotonic_ns()}"
-        shutil.copytree(self.state(role), at, ignore=shutil.ignore_patterns("endpoint", "log.jsonl"))
+        shutil.copytree(self.state(role), at, ignore=shutil.ignore_patterns("endpoint", "log.jsonl", "announced"))
         path = at / f"{role}.toml"
         path.write_text(
             "\n".join(
@@ -241,6 +241,7 @@ class Lab:
         child = self.family.start(at.name, arguments(role, "serve", at), environment=ENVIRONMENT, state_dir=at)
         try:
             self.family.wait_for_endpoint(child)
+            _until_logged(self.family, at, "endpoints-kept")
             yield at
         finally:
             self.family.forget(child)
@@ -339,8 +340,15 @@ def open_lab(
         holding = trade.sell(places, batch, lambda _: None)
         if deploy:
             trade.choose(places, parties, holding, devices, lambda _: None)
+        for role in ("mno", "sp"):
+            _until_logged(family, getattr(places, role), "registered")
         spare = sorted(path for path in places.devices.iterdir() if path.is_dir())
         yield Lab(places, family, addresses, interceptor, parties, batch, holding, ledger, software, spare)
+
+
+def _until_logged(family: Family, state: Path, code: str) -> None:
+    log, wanted = state / "log.jsonl", f'"code":"{code}"'
+    family.wait_until(lambda: wanted in log.read_text(), f"{state.name}: {code}", PATIENCE)
 
 
 def copy_device(device: Path, to: Path) -> Path:

@@ -23,6 +23,7 @@ from firstlight.logs import adopt_libraries, open_log
 from firstlight.onboarding.messages import Exporter, SimGrant, subscription_keys
 from firstlight.onboarding.ports import Asked, Entry, Issue, NewGrant
 from firstlight.ports import Random
+from firstlight.roles.party.announcing import announcing
 from firstlight.roles.party.keeping import Keeper
 from firstlight.roles.party.place import (
     Place,
@@ -221,7 +222,7 @@ async def serve(
         try:
             await network.start(store)
             keep_ports(state_dir, {"attach": port_of(network.endpoint), "forwarder": port_of(network.proxy)})
-            async with Keeper(room.leases().keep, pause=settings.round_seconds, log=log):
+            async with Keeper(room.leases().keep, pause=settings.round_seconds, log=log), announcing(place, log):
                 by, beside = answered_by(
                     room,
                     inner,

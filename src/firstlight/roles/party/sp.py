@@ -34,6 +34,7 @@ from firstlight.logs import Log, adopt_libraries, open_log
 from firstlight.onboarding.messages import Exporter, X509Grant
 from firstlight.onboarding.ports import Asked, Entry, Issue, NewGrant
 from firstlight.ports import Clock, Random
+from firstlight.roles.party.announcing import announcing
 from firstlight.roles.party.keeping import Keeper
 from firstlight.roles.party.mno import slot_of
 from firstlight.roles.party.place import Place, Ready, Room, announce, keep_ports, last_ports, make_place, open_place
@@ -219,8 +220,9 @@ async def serve(
             where = broker.endpoint
             keep_ports(state_dir, {"broker": where.port})
             uri = f"mqtts://{where.host}:{where.port}"
-            async with Keeper(
-                room.leases().keep, _pruning(store, messages, clock), pause=settings.round_seconds, log=log
+            async with (
+                Keeper(room.leases().keep, _pruning(store, messages, clock), pause=settings.round_seconds, log=log),
+                announcing(place, log),
             ):
                 by, beside = answered_by(
                     room, inner, lambda: grantor(place, uri), where=uri, workers=workers, coap=coap
