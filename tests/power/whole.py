@@ -6,6 +6,7 @@ One function, :func:`faults`, over the stores of all; :class:`Before` is what it
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -92,7 +93,7 @@ def faults(bench: Bench, device: Path, before: Before, *, cuts: int, renewed: bo
 
     1. The device's directory holds one grant of each party with what makes it usable, and nothing besides.
     2. Each party has one live grant for it, confirmed, the one that the device holds, and one live credential for that,
-       which fits the device's; all others have ended.
+       which fits the device's; all others have ended. (One that has run out since has ended, too.)
     3. Each order has given the device one slot, and counts as many as it has given.
     4. Each granted exchange has brought one grant; without a cut there is one, unless the device ``renewed`` it.
     5. Nobody is taken for a clone, and no session is open.
@@ -111,6 +112,28 @@ def faults(bench: Bench, device: Path, before: Before, *, cuts: int, renewed: bo
         *_view(bench, held),
         *(["a server made a mistake"] if _mistakes(bench) != before.mistakes else []),
     ]
+
+
+def at_rest(bench: Bench, device: Path) -> bool:
+    """Say whether a device that may be running holds one grant of each party, and its owner has read of both."""
+    try:
+        held = Held.of(device)
+        left = [*_directory(device, held)]
+    except FileNotFoundError:  # it was just replaced
+        return False
+    return not left and all(_told(bench, held, role) for role in KINDS)
+
+
+def _told(bench: Bench, held: Held, role: str) -> int:
+    """Return how many receipts the owner has read of the step with the live grant from a party."""
+    query = "SELECT count(*) FROM receipt WHERE step = ? AND grant_id = ?"
+    (grant,) = (grant.grant.id for grant in held.grants if grant.kind is KINDS[role])
+    return int(one(bench.places.owner / "owner.sqlite", query, STEPS[role], grant))
+
+
+def _lapsed(held: Held, kind: PartyKind) -> bool:
+    """Say whether what the device holds has run out meanwhile, so that the party has ended it."""
+    return all(grant.grant.expires <= time.time() for grant in held.grants if grant.kind is kind)
 
 
 def _directory(device: Path, held: Held) -> Iterator[str]:
@@ -134,7 +157,8 @@ def _parties(bench: Bench, held: Held, cuts: int | None) -> Iterator[str]:
         grants = rows(database, "SELECT id, state FROM issued WHERE idx = ? ORDER BY sequence", index)
         live = [grant for grant, state in grants if state != GrantState.ENDED]
         mine = [grant.grant.id for grant in held.grants if grant.kind is kind]
-        if live != mine or (live[0], GrantState.CONFIRMED) not in grants:
+        lapsed = _lapsed(held, kind) and not live and [grant for grant, _ in grants[-1:]] == mine
+        if not lapsed and (live != mine or (live[0], GrantState.CONFIRMED) not in grants):
             yield f"{role}: live grants {grants}, the device holds {mine}"
         if cuts is not None and not 1 <= len(grants) <= 1 + cuts:
             yield f"{role}: {len(grants)} grants"
@@ -166,7 +190,8 @@ def _subscriptions(bench: Bench, held: Held) -> Iterator[str]:
         own = stored.sim.credentials
         live = [row for row in found if row[4] != SubscriptionStatus.DEAD]
         fits = [(own.imsi, own.k, own.opc, SubscriptionStatus.ACTIVE, stored.grant.id)]
-        if [(*row[:3], *row[4:]) for row in live] != fits:
+        lapsed = _lapsed(held, PartyKind.NETWORK) and not live
+        if not lapsed and [(*row[:3], *row[4:]) for row in live] != fits:
             yield f"mno: {len(live)} live subscriptions, or another than the device's"
         opened = one(
             database,
@@ -182,7 +207,8 @@ def _certificates(bench: Bench, held: Held) -> Iterator[str]:
     found = rows(database, "SELECT grant_id, state FROM certificate WHERE slot = ?", _slot(held))
     live = [row for row in found if row[1] != CertificateState.REVOKED]
     for stored in (grant for grant in held.grants if grant.kind is PartyKind.SERVICE):
-        if live != [(stored.grant.id, CertificateState.ACTIVE)]:
+        lapsed = _lapsed(held, PartyKind.SERVICE) and not live
+        if not lapsed and live != [(stored.grant.id, CertificateState.ACTIVE)]:
             yield f"sp: live certificates {live}"
         if not one(database, "SELECT count(*) FROM message WHERE grant_id = ?", stored.grant.id):
             yield "sp: no message has been read"
@@ -197,11 +223,10 @@ def _receipts(bench: Bench, held: Held, before: Before, cuts: int) -> Iterator[s
     left = one(gateway, f"SELECT count(*) FROM receipt WHERE locator IN ({marks})", *locators)
     if left != len(read):
         yield f"{left} receipts left, {len(read)} read"
-    for role, kind in KINDS.items():
-        for stored in (grant for grant in held.grants if grant.kind is kind):
-            told = sum((step, grant) == (STEPS[role], stored.grant.id) for step, grant, _ in read)
-            if not 1 <= told <= 1 + cuts:
-                yield f"{told} receipts of {STEPS[role]!r} with the live grant"
+    for role in KINDS:
+        told = _told(bench, held, role)
+        if not 1 <= told <= 1 + cuts:
+            yield f"{told} receipts of {STEPS[role]!r} with the live grant"
     if max((counter for *_, counter in read), default=0) > held.counters.receipts:
         yield "a receipt has a counter that the device does not remember"
     if one(owner, "SELECT coalesce(sum(count), 0) FROM rejected") != before.rejected:
