@@ -119,6 +119,19 @@ class Town:
         number = self.do(Offer(plot.batch, 1, buyer.public, self.now() + seconds, selection), plot.owner)
         return number, buyer
 
+    def expired(self, plot: Plot) -> tuple[int, SigningKey]:
+        """Offer devices for as short a time as this machine needs to have that taken, and wait until it is over."""
+        buyer = new_key()
+        for seconds in (2, 10, 60):
+            until = self.now() + seconds
+            said = self.market.post(self.make(Offer(plot.batch, 1, buyer.public, until, SOME), plot.owner))
+            if said.status == 200:
+                break
+        assert said.status == 200, said.fields()
+        self.market.sequences[plot.owner.public] = self.market.sequences.get(plot.owner.public, 0) + 1
+        self.after(until)
+        return TransactionAnswer.decode(said.body).tenure, buyer
+
     def sold(self, plot: Plot, selection: Selection = SOME, *, delay: int = 0) -> tuple[int, SigningKey, SigningKey]:
         """Sell devices; return the tenure's number, the buyer's key and his recovery key."""
         number, buyer = self.offered(plot, selection)
@@ -829,7 +842,11 @@ def _not_final(town: Town) -> tuple[bytes, bytes]:
     return town.make(body, buyer), town.make(Freeze(plot.batch, number, SOME), buyer)
 
 
-@attempt("offer-in-the-second-of-a-recovery", "recovered-just-now")
+RACING = "offer-in-the-second-of-a-recovery"
+"""What must come in the second of something else: a machine may be too slow for it, and then it is tried again."""
+
+
+@attempt(RACING, "recovered-just-now")
 def _recovered_just_now(town: Town) -> tuple[bytes, bytes]:
     """The offer would have the recovery's own second, and nobody could tell which came first."""
     plot = town.plot()
@@ -901,8 +918,7 @@ def _accept_twice(town: Town) -> tuple[bytes, bytes]:
 @attempt("accept-too-late", "offer-expired")
 def _accept_late(town: Town) -> tuple[bytes, bytes]:
     plot = town.plot()
-    number, buyer = town.offered(plot, seconds=2)
-    town.after(town.now() + 2)
+    number, buyer = town.expired(plot)
     return town.make(Accept(plot.batch, number, digest(b"x"), 0), buyer), town.make(
         Freeze(plot.batch, 1, SOME), plot.owner
     )
@@ -970,8 +986,7 @@ def _withdraw_sold(town: Town) -> tuple[bytes, bytes]:
 @attempt("withdrawal-of-what-has-expired", "offer-expired")
 def _withdraw_late(town: Town) -> tuple[bytes, bytes]:
     plot = town.plot()
-    number, _ = town.offered(plot, seconds=2)
-    town.after(town.now() + 2)
+    number, _ = town.expired(plot)
     return town.make(Withdraw(plot.batch, number), plot.owner), town.make(Freeze(plot.batch, 1, SOME), plot.owner)
 
 
@@ -1367,9 +1382,12 @@ def _root_pending(town: Town) -> tuple[bytes, None]:
 def test_what_a_rule_forbids_is_refused(town: Town, name: str) -> None:
     """Whoever may not, or may not now: exactly his transaction is refused, and the ledger stays as it is."""
     prepare, code = ATTEMPTS[name]
-    bad, good = prepare(town)
-    before = town.market.counts()
-    said = town.market.post(bad)
+    for _ in range(20 if name == RACING else 1):
+        bad, good = prepare(town)
+        before = town.market.counts()
+        said = town.market.post(bad)
+        if said.code == code:
+            break
     assert (said.status // 100, said.code) == (4, code), said.fields()
     assert town.market.counts() == before
     assert ask(f"{town.market.node}/v1/transactions/{parse(bad).id.hex()}", method="GET").status == 404

@@ -138,7 +138,7 @@ def judged(question: Question) -> tuple[str, str]:
         input=question.text().encode(),
         env=dict(ENVIRONMENT),
         capture_output=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

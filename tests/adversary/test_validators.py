@@ -34,7 +34,7 @@ from firstlight.testing.interceptor import Answered, Asked, Dropped, Forward, In
 from firstlight.testing.staged import Staged, Tell, staged
 from firstlight.transports.body import CBOR
 
-PATIENCE = 30.0
+PATIENCE = 180.0
 GRANTED = "granted"
 """Where the honest exchange ends here: all proven, and the operator's grant."""
 

@@ -24,7 +24,7 @@ from firstlight.cli.processes import Child, Family
 from firstlight.errors import FirstlightError
 from firstlight.transports.endpoint import read_endpoint
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 PAUSE = 0.01
 SERVERS = ("node", "gateway", "mno", "sp")
 DEVICE = "device"
@@ -243,7 +243,7 @@ def open_bench(root: Path, family: Family, devices: int) -> Bench:
         child = next(one for one in family.children if one.name == role)
         family.forget(child)
         child.process.terminate()
-        child.process.wait(10)
+        child.process.wait(PATIENCE)
         bench.launch(role)
     for role in SERVERS:
         assert bench.ready(role), bench.servers[role].last_lines()

@@ -26,7 +26,7 @@ from firstlight.testing.interceptor import Answered, Asked, Dropped, Forward, In
 from firstlight.testing.journeys import SIZE, JourneyWorld
 from firstlight.transports.body import CBOR
 
-PATIENCE = 40.0
+PATIENCE = 180.0
 PAUSE = 0.03
 Tell = Callable[[BundleRequest], Bundle]
 """Answers a bundle request for the newest head."""

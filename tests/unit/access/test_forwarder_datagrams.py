@@ -23,7 +23,7 @@ LOCAL = socket.inet_aton("127.0.0.1")
 
 def run(path: Path, test: Callable[[World], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(30), network_world(path, SETTINGS) as world:
+        async with asyncio.timeout(120), network_world(path, SETTINGS) as world:
             await test(world)
 
     asyncio.run(main())
