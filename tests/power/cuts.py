@@ -23,7 +23,7 @@ AGAIN = re.compile(r"/v1/receipts/read|/v1/headers/latest")
 """What comes again and again by a clock: the owner's looks for receipts, the witnesses' for headers."""
 SEEN = 2
 """How many occurrences of that are cut; the others are the same."""
-LATE = 20.0
+LATE = 30.0
 """Seconds for which a point that comes after the journey may be waited for."""
 AT_ONCE = 3
 """Devices that are cut at once, and devices whose traces are looked at."""
@@ -166,7 +166,7 @@ def _cut_renewal(bench: Bench, where: Where, before: Before) -> Path:
     with bench.powered(device) as process:
         _wait_connected(bench, device)
         serial = bench.arm(device.name, where)
-        bench.until(lambda: process.poll() is not None, f"{where}: cut", seconds=2 * PATIENCE, pause=POLL)
+        bench.until(lambda: process.poll() is not None, f"{where}: cut", pause=POLL)
     if not bench.died(device.name, serial):
         raise NotReachedError(f"{where}: ended with {process.returncode}\n{bench.printed(device)}")
     for again in reversed(range(ATTEMPTS)):

@@ -25,6 +25,7 @@ from firstlight.errors import FirstlightError
 from firstlight.transports.endpoint import read_endpoint
 
 PATIENCE = 240.0
+"""Seconds for which a fact is waited for: a machine under load may take its time."""
 PAUSE = 0.01
 SERVERS = ("node", "gateway", "mno", "sp")
 DEVICE = "device"

@@ -13,6 +13,7 @@ import socks
 
 from firstlight.access.device.network_embedded import EmbeddedAttachment
 from firstlight.access.ports import Proxy
+from firstlight.access.serving import forwarder
 from firstlight.access.serving.forwarder import ForwarderLimits
 from firstlight.sim.subscription import Subscription
 from firstlight.testing.access_network import LONG, SETTINGS, MemorySim, World, network_world
@@ -296,3 +297,30 @@ def test_half_open_connections_are_few_and_short(tmp_path: Path) -> None:
         (await through(world, attachment.proxy))[1].close()
 
     run(tmp_path, test, ForwarderLimits(half_open=1, opening_s=0.1))
+
+
+class Aborted:
+    """A writer whose transport was aborted, as it is on the loop that servers run on."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> None:
+        raise RuntimeError("the handler is closed")
+
+    def write_eof(self) -> None:
+        raise RuntimeError("the handler is closed")
+
+
+@pytest.mark.parametrize("data", [b"", b"late"])
+def test_nothing_is_written_to_what_the_sessions_end_has_closed(data: bytes) -> None:
+    async def main() -> None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(data)
+        reader.feed_eof()
+        await forwarder._pump(reader, Aborted(), lambda _: None)
+
+    asyncio.run(main())

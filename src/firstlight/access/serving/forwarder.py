@@ -193,12 +193,12 @@ def _held(session: Session, transport: asyncio.WriteTransport | asyncio.Datagram
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[int], None]) -> None:
-    """Carry bytes to the end of ``reader``, then close the writing half."""
-    while data := await reader.read(_CHUNK):
+    """Carry bytes to the end of ``reader``, then close the writing half; stop where the session's end has closed it."""
+    while (data := await reader.read(_CHUNK)) and not writer.is_closing():
         count(len(data))
         writer.write(data)
         await writer.drain()
-    if writer.can_write_eof():
+    if writer.can_write_eof() and not writer.is_closing():
         writer.write_eof()
 
 
