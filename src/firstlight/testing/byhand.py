@@ -39,6 +39,7 @@ from firstlight.roles.wire import MailRequest
 from firstlight.sim.subscription import SoftSim
 from firstlight.stores.exchanges import GrantState
 from firstlight.testing.access_network import MemorySim
+from firstlight.testing.datagrams import ask_coap
 from firstlight.testing.interceptor import Answered, Asked
 from firstlight.testing.lab import Lab
 from firstlight.transports.body import CBOR
@@ -61,8 +62,11 @@ def ask(url: str, asked: Asked) -> Answered:
 
 
 def post(url: str, path: str, body: bytes, content_type: str = CBOR) -> bytes:
-    """POST to a server, and return the body of a success."""
-    answered = ask(url, Asked("POST", path, body, content_type))
+    """POST to a server, over CoAP if the URL says so, and return the body of a success."""
+    if url.startswith("coap://"):
+        answered = ask_coap(url + path, body, content_type)
+    else:
+        answered = ask(url, Asked("POST", path, body, content_type))
     assert answered.status == 200, answered
     return answered.body
 

@@ -74,6 +74,10 @@ class Interceptor:
         self._server.shutdown()
         self._server.server_close()
 
+    def close(self) -> None:
+        """Let the port go; for one that has not begun to serve."""
+        self._server.server_close()
+
     @contextmanager
     def bending(self, part: str, bend: Bend) -> Iterator[None]:
         """Bend all requests whose path contains ``part``, as long as the context lasts."""

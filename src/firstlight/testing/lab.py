@@ -31,7 +31,11 @@ from firstlight.cli.demo.trade import Holding
 from firstlight.cli.demo.world import Addresses, Places, World
 from firstlight.cli.processes import Family
 from firstlight.errors import FirstlightError
+from firstlight.files import write_atomic
+from firstlight.identity.birth import BirthCredential
+from firstlight.roles.device.memory import BIRTH
 from firstlight.roles.measure import software_digest
+from firstlight.testing.datagram_tap import DatagramTap
 from firstlight.testing.interceptor import Interceptor
 from firstlight.transports.endpoint import read_endpoint
 
@@ -74,6 +78,8 @@ class Lab:
     """Stands between the node and everybody who asks it: manufacturer, owners, MNO and SP."""
     software: bytes
     """The digest of the program when the world was opened."""
+    tap: DatagramTap
+    """What carries CoAP to the gateway: under the interceptor's port number, so that both are one gateway."""
     spare: list[Path] = field(default_factory=list)
     rested: str = ""
     """The stores' digest when they were last seen at rest."""
@@ -82,6 +88,18 @@ class Lab:
         """Return a device that has never been switched on."""
         assert self.spare, "more tests share this world than it has devices for"
         return self.spare.pop(0)
+
+    def over_coap(self, device: Path) -> Path:
+        """Return a device that now knows of the gateway over CoAP only, as if it had been born so."""
+        birth = BirthCredential.decode((device / BIRTH).read_bytes())
+        write_atomic(device / BIRTH, replace(birth, gateways=(self.tap.url,)).encode())
+        return device
+
+    def coap(self, role: str) -> str:
+        """Return where a role's server listens for CoAP."""
+        found = read_endpoint(self.state(role)).coap
+        assert found is not None
+        return found
 
     def switch_on(
         self, device: Path, *, until: Callable[[Outcome], bool] | None = None, seconds: float = PATIENCE
@@ -227,7 +245,7 @@ class Lab:
         assert new == added, f"rows were added: {new}, not {added}"
 
     @contextmanager
-    def twin(self, role: str, **settings: int) -> Iterator[Path]:
+    def twin(self, role: str, **settings: int | str) -> Iterator[Path]:
         """Run a second server on a copy of a role's directory with some settings changed; give the copy."""
         at = self.places.root / f"{role}-twin-{time.monotonic_ns()}"
         shutil.copytree(self.state(role), at, ignore=shutil.ignore_patterns("endpoint", "log.jsonl", "announced"))
@@ -327,12 +345,17 @@ def open_lab(
     deploy: bool = True,
     settings: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Iterator[Lab]:
-    """Build a world in ``root`` whose gateway is an interceptor, and yield it; ``settings`` are those of servers."""
+    """Build a world in ``root`` whose gateway is an interceptor, and yield it; ``settings`` are those of servers.
+
+    Servers serve over CoAP too, which devices do not know of unless a test tells them (:meth:`Lab.over_coap`).
+    """
     places = Places(root)
-    world = World(places, family, lambda _: None, settings=settings)
-    with Interceptor() as interceptor, Interceptor() as ledger:
+    world = World(places, family, lambda _: None, settings=settings, coap=True)
+    front, datagrams = _front()
+    with front as interceptor, datagrams as tap, Interceptor() as ledger:
         real = world.open(gateway_name=interceptor.url)
         interceptor.upstream, ledger.upstream = real.gateway, real.node
+        tap.upstream = int(real.gateway.rpartition(":")[2])
         addresses = replace(real, gateway=interceptor.url, node=ledger.url, hint=interceptor.url)
         parties = world.populate(addresses)
         software = software_digest(Path(firstlight.__file__).parent)
@@ -343,7 +366,17 @@ def open_lab(
         for role in ("mno", "sp"):
             _until_logged(family, getattr(places, role), "registered")
         spare = sorted(path for path in places.devices.iterdir() if path.is_dir())
-        yield Lab(places, family, addresses, interceptor, parties, batch, holding, ledger, software, spare)
+        yield Lab(places, family, addresses, interceptor, parties, batch, holding, ledger, software, tap, spare)
+
+
+def _front() -> tuple[Interceptor, DatagramTap]:
+    """Return an interceptor and a tap on ports of one number."""
+    while True:
+        interceptor = Interceptor()
+        try:
+            return interceptor, DatagramTap(int(interceptor.url.rpartition(":")[2]))
+        except OSError:
+            interceptor.close()
 
 
 def _until_logged(family: Family, state: Path, code: str) -> None:

@@ -39,9 +39,9 @@ _SECONDS = re.compile(r"[0-9]{1,6}", re.ASCII)
 Responder = Callable[[Call], Awaitable[Reply]]
 
 
-def refusal(error: FirstlightError, asked: Asked | None, status: int) -> Reply:
+def refusal(error: FirstlightError, accept: str | None, content_type: str | None, status: int) -> Reply:
     """Return the answer that says ``error``, in CBOR or JSON as a server over HTTP would choose."""
-    cbor = asked is not None and (is_cbor(asked.accept or "") or is_cbor(asked.content_type or ""))
+    cbor = is_cbor(accept or "") or is_cbor(content_type or "")
     return Reply(status, CBOR if cbor else JSON, error_body(error, cbor=cbor))
 
 
@@ -76,9 +76,9 @@ def by_server(client: HttpClient, url: str) -> Responder:
                     asked.method, target, body=call.body, content_type=asked.content_type, accept=asked.accept
                 )
         except RemoteError as error:
-            return replace(refusal(error, asked, error.status), retry_after=error.retry_after or None)
+            return replace(_refusal(error, asked, error.status), retry_after=error.retry_after or None)
         except TransportError as error:
-            return refusal(error, asked, 504 if error.code == "timeout" else 502)
+            return _refusal(error, asked, 504 if error.code == "timeout" else 502)
         return Reply(answer.status, answer.content_type, answer.body, _seconds(answer.retry_after))
 
     return respond
@@ -102,13 +102,17 @@ class _Answer:
     def reply(self, asked: Asked) -> Reply:
         """Return the answer; 500 if there is none."""
         if not self._status:
-            return refusal(FirstlightError("internal", "the server made a mistake"), asked, 500)
+            return _refusal(FirstlightError("internal", "the server made a mistake"), asked, 500)
         return Reply(
             self._status,
             self._headers.get(b"content-type", b"").decode("latin-1"),
             bytes(self._body),
             _seconds(self._headers.get(b"retry-after", b"").decode("latin-1")),
         )
+
+
+def _refusal(error: FirstlightError, asked: Asked, status: int) -> Reply:
+    return refusal(error, asked.accept, asked.content_type, status)
 
 
 def _seconds(retry_after: str) -> int | None:

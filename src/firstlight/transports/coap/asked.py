@@ -28,7 +28,7 @@ _REPEATABLE = frozenset({Option.URI_PATH, Option.URI_QUERY, Option.ETAG, Option.
 
 
 class AskedError(MalformedError):
-    """A request that cannot be passed on: ``bad-option``, ``bad-block``, ``bad-path``, ``no-proxy``, ``no-method``."""
+    """A request that is not passed on: ``bad-option``, ``bad-block``, ``bad-path``, ``no-proxy``, ``wrong-method``."""
 
     def __init__(self, code: str, detail: str, answer: int) -> None:
         """Remember which CoAP code answers it."""
@@ -75,6 +75,12 @@ def understand(message: Message) -> Asked:
         int.from_bytes(options.get(Option.SIZE1, [b""])[0]),
         tuple(options.get(Option.REQUEST_TAG, ())),
     )
+
+
+def type_in(message: Message, number: Option) -> str | None:
+    """Return the media type that an option names."""
+    value = message.value(number)
+    return None if value is None else type_of(int.from_bytes(value[:2]))
 
 
 def _known(message: Message) -> dict[int, list[bytes]]:

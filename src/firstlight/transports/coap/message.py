@@ -1,7 +1,7 @@
 """Messages of CoAP (RFC 7252 §3): parsed strictly, bounded before anything else.
 
 A message that breaks the format raises :class:`MalformedError`: ``too-short``, ``wrong-version``, ``too-large``,
-``bad-token``, ``bad-option``, ``too-many-options``, ``empty-payload``, ``not-empty``, ``wrong-code``.
+``bad-token``, ``bad-option``, ``too-many-options``, ``empty-payload``, ``not-empty``.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from firstlight.logs import Log
 from firstlight.transports.admission import Admission, Bucket, OverloadError, Rate, source_of
 from firstlight.transports.coap import codes
 from firstlight.transports.coap.answering import Call, Reply, Responder, refusal
-from firstlight.transports.coap.asked import Asked, AskedError, understand
+from firstlight.transports.coap.asked import Asked, AskedError, type_in, understand
 from firstlight.transports.coap.bounded import Bound, Bounded
 from firstlight.transports.coap.freshness import Address, Freshness
 from firstlight.transports.coap.message import (
@@ -205,7 +205,7 @@ class CoapServer(asyncio.DatagramProtocol):
             self._admit(received)
         except OverloadError as error:
             self._count()
-            reply = refusal(error, None, 429)
+            reply = _refusal(error, received.message, 429)
             self._answer(received, self._body(Reply(429, reply.content_type, reply.body), "POST"), error.retry_after)
             return
         if not verified and (echo is not None or self._strangers.wait(time.monotonic_ns())):
@@ -230,14 +230,14 @@ class CoapServer(asyncio.DatagramProtocol):
         except AskedError as error:
             if received.message.type is Type.NON and error.answer == codes.BAD_OPTION:
                 return
-            reply = refusal(error, asked, codes.status_of(error.answer))
+            reply = _refusal(error, received.message, codes.status_of(error.answer))
             self._answer(received, _Body(error.answer, codes.format_of(reply.content_type), reply.body))
             return
         if body is None:
             return
         if len(self._running) >= MAX_RUNNING:
             busy = FirstlightError("busy", "too many requests at once")
-            self._answer(received, self._body(refusal(busy, asked, 503), asked.method), RETRY_SECONDS)
+            self._answer(received, self._body(_refusal(busy, received.message, 503), asked.method), RETRY_SECONDS)
             return
         if not received.verified:
             self._strangers.take()
@@ -434,6 +434,11 @@ class CoapServer(asyncio.DatagramProtocol):
 
 def _owner(received: _Received) -> str:
     return source_of(received.source[0])
+
+
+def _refusal(error: FirstlightError, message: Message, status: int) -> Reply:
+    """Return what says ``error`` in the format that a request asks for, whatever else is wrong with it."""
+    return refusal(error, type_in(message, Option.ACCEPT), type_in(message, Option.CONTENT_FORMAT), status)
 
 
 def _format(body: _Body) -> _Options:
