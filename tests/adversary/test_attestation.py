@@ -78,7 +78,7 @@ def hand(lab: Lab) -> Hand:
 def refused(lab: Lab, hand: Hand, code: str, evidence: MakeEvidence) -> None:
     """Check that both parties refuse evidence: nothing is granted, no slot is taken."""
     for role in ROLES:
-        with lab.only(lab.state(role), exchange=1), lab.heard(role, code):
+        with lab.adding(role, exchange=1), lab.heard(role, code):
             assert hand.refused(role, evidence=evidence) == code
 
 
@@ -147,7 +147,7 @@ def test_what_the_set_does_not_say_is_refused(lab: Lab, hand: Hand, firmware: Fi
         "evidence-profile": {"profile": "tag:example.org,2026:other"},
     }
     for code, changes in bent.items():
-        with lab.only(lab.places.mno, exchange=1):
+        with lab.adding("mno", exchange=1):
             assert hand.refused("mno", evidence=firmware.on(hand, **changes)) == code
     assert hand.grants("mno") == [GrantState.PENDING]
 
@@ -160,6 +160,8 @@ def test_reference_values_by_a_foreign_issuer_are_refused(
 ) -> None:
     """Another registered manufacturer publishes values for this model, and a changed device names them."""
     issuer = party_of(stranger)
+    for role in ROLES:
+        hand.onboard(role)
     firmware.publish(stranger)
     foreign = firmware.on(hand, reference=ReferenceName(issuer, firmware.identifier))
     refused(lab, hand, "reference-foreign-issuer", foreign)
@@ -173,10 +175,13 @@ def test_reference_values_by_a_foreign_issuer_are_refused(
 def test_a_stranger_revokes_nothing_of_others(lab: Lab, hand: Hand, firmware: Firmware, stranger: Path) -> None:
     """Another manufacturer revokes this firmware's digest and this maker's key, to shut a competitor's fleet out."""
     firmware.publish()
-    run("manufacturer", "revoke", stranger, "--firmware", firmware.measured.digest.hex())
+    for role in ROLES:
+        hand.onboard(role, evidence=firmware.on(hand))
     signer = SigningKey.load(lab.places.manufacturer / "signing.pem").public
-    run("manufacturer", "revoke", stranger, "--signer", hashlib.sha256(signer).hexdigest())
-    with pytest.raises(CommandError) as refused:
+    with lab.unchanged(lab.places.mno, lab.places.sp, lab.places.owner, lab.places.gateway):
+        run("manufacturer", "revoke", stranger, "--firmware", firmware.measured.digest.hex())
+        run("manufacturer", "revoke", stranger, "--signer", hashlib.sha256(signer).hexdigest())
+    with lab.untouched(), pytest.raises(CommandError) as refused:
         run("manufacturer", "revoke", stranger, "--reference", firmware.identifier.hex(), "--model", "fl-1")
     assert refused.value.code == "unknown-reference"
     for role in ROLES:
@@ -195,6 +200,8 @@ def test_bodies_that_are_not_what_the_ledger_says_count_nothing(
 ) -> None:
     """The gateway serves another body for a set's hash: a bent one, one by another issuer, another set's, or none."""
     published = firmware.publish()
+    hand.onboard("mno")
+    hand.onboard("sp")
     body = (lab.places.manufacturer / "references" / f"{firmware.identifier.hex()}.corim").read_bytes()
     values = parse_reference(body).values
     weaker = replace(values, components=(replace(values.components[0], digest=secrets.token_bytes(32)),))
@@ -236,7 +243,7 @@ def test_a_gateway_keeps_no_body_that_is_not_live(lab: Lab, firmware: Firmware, 
 
     assert put(body, body, query)[0] == 200
     unknown = query.replace(firmware.identifier.hex(), secrets.token_hex(16))
-    with lab.unchanged(lab.places.gateway):
+    with lab.untouched():
         for code, (status, said) in {
             "wrong-digest": put(body, forged, query),
             "wrong-digest ": put(forged, forged, query),
@@ -245,7 +252,7 @@ def test_a_gateway_keeps_no_body_that_is_not_live(lab: Lab, firmware: Firmware, 
             assert status >= 400
             assert code.strip() in said
     firmware.revoke("--reference", firmware.identifier.hex())
-    with lab.unchanged(lab.places.gateway):
+    with lab.untouched():
         status, said = put(body, body, query)
     assert status >= 400
     assert "reference-revoked" in said
@@ -261,12 +268,15 @@ def test_a_real_device_with_changed_firmware_gets_no_credential(lab: Lab, tmp_pa
     (package / "__init__.py").write_text('"""Not what the maker shipped."""\n')
     changed = Firmware(lab, Measurement(COMPONENT, software_digest(package), 1))
     first, second = lab.device(), lab.device()
-    with lab.only(lab.places.mno, exchange=1), lab.unchanged(lab.places.sp):
+    assert boots(lab.device(), Path(firstlight.__file__).parent.parent, None) == ""
+    lab.settle()
+    with lab.adding("mno", exchange=1):
         assert boots(first, tmp_path, lambda lines: "waiting" in lines[-1].values()) == "reference-unknown"
     changed.publish()
     assert boots(first, tmp_path, None) == ""
     changed.revoke("--firmware", changed.measured.digest.hex())
-    with lab.only(lab.places.mno, exchange=1), lab.unchanged(lab.places.sp):
+    lab.settle()
+    with lab.adding("mno", exchange=1):
         assert boots(second, tmp_path, lambda lines: "waiting" in lines[-1].values()) == "firmware-revoked"
     assert not list((second / "grants").iterdir())
 

@@ -6,13 +6,15 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from firstlight.encoding import decode, encode
-from firstlight.errors import MalformedError
+from firstlight.errors import FirstlightError, MalformedError
 from firstlight.onboarding import messages, wire
-from firstlight.onboarding.device import Granted
+from firstlight.onboarding.device import BackOff, Granted, Rediscover
+from firstlight.onboarding.edhoc import responder
 from firstlight.onboarding.edhoc.error import ErrorMessage
 from firstlight.onboarding.edhoc.keys import Ead, point
 from firstlight.onboarding.party import UNIFORM_ERROR
@@ -23,7 +25,7 @@ from firstlight.testing.lab import Lab
 
 ROLES = ("mno", "sp")
 WRONG_SUITE = ErrorMessage(2, suites=(3, 2)).encode()
-PARSING = {"not-cbor", "not-canonical", "wrong-shape", "too-many-items", "too-large", "bad-identifier"}
+SEED = 20_261_122
 
 
 @pytest.fixture
@@ -41,10 +43,9 @@ def off_curve() -> bytes:
             return x
 
 
-def truncated(data: bytes) -> Iterator[bytes]:
-    """Iterate over beginnings of ``data``: all short ones, and every seventh."""
-    yield from (data[:size] for size in range(len(data)) if size < 40 or size % 37 == 0)
-    yield data[:-1]
+def truncated(data: bytes) -> list[bytes]:
+    """Return beginnings of ``data``: all short ones, and some others."""
+    return [*(data[:size] for size in range(len(data) - 1) if size < 40 or size % 37 == 0), data[:-1]]
 
 
 def flipped(data: bytes, count: int) -> Iterator[bytes]:
@@ -57,6 +58,36 @@ def flipped(data: bytes, count: int) -> Iterator[bytes]:
 def noise(count: int) -> Iterator[bytes]:
     """Iterate over random bytes of many lengths."""
     return (secrets.token_bytes(size) for size in range(1, 40 * count, 40))
+
+
+def said_of(parse: Callable[[bytes], object], data: bytes) -> str:
+    """Return the code with which ``data`` cannot be parsed, nothing if it can."""
+    try:
+        parse(data)
+    except FirstlightError as error:
+        return error.code
+    return ""
+
+
+def code_2(data: bytes, honest: wire.Second) -> str:
+    """Return the code of a request 2 that is not the honest one, by the first part in which it differs."""
+    code = said_of(wire.parse_request, data)
+    if code:
+        return code
+    second = wire.parse_request(data)
+    assert isinstance(second, wire.Second)
+    if second.token != honest.token:
+        return "bad-token"
+    return "wrong-identifier" if second.c_r != honest.c_r else "bad-ciphertext"
+
+
+def code_1(data: bytes) -> str:
+    """Return the code of a request 1."""
+    first = wire.parse_request(data)
+    assert isinstance(first, wire.First)
+    return said_of(responder.read_1, first.message_1) or said_of(
+        lambda one: point(responder.read_1(one).g_x), first.message_1
+    )
 
 
 def longer(data: bytes) -> bytes:
@@ -73,6 +104,7 @@ def longer(data: bytes) -> bytes:
 @pytest.mark.parametrize("role", ROLES)
 def test_broken_requests_2_change_nothing(lab: Lab, hand: Hand, role: str) -> None:
     """Anybody sends a party pieces of request 2, or what looks like one; the real one still counts afterwards."""
+    hand.onboard(role)
     sent = hand.open(role)
     good = sent.request_2
     second = wire.parse_request(good)
@@ -90,11 +122,10 @@ def test_broken_requests_2_change_nothing(lab: Lab, hand: Hand, role: str) -> No
     shapes = [good + b"\x00", good + good, message + c_r + token, token + message, encode([second.token, 1, message])]
     broken = [*truncated(good), *non_canonical, *shapes, *flipped(good, 60), *(n for n in noise(40) if n[0] != 0xF5)]
     assert good not in broken
-    with lab.unchanged(lab.state(role)), lab.heard(role) as codes:
+    with lab.untouched(), lab.heard(role) as codes:
         for one in broken:
             assert say(hand.url(role), one) == UNIFORM_ERROR, one.hex()
-    assert len(codes) == len(broken)
-    assert set(codes) <= PARSING | {"bad-token", "bad-ciphertext", "wrong-identifier"}
+    assert codes == [code_2(one, second) for one in broken]
     assert set(codes) >= {"not-cbor", "not-canonical", "wrong-shape", "bad-token", "bad-ciphertext"}
     assert isinstance(hand.finish(role, sent), Granted)
 
@@ -130,18 +161,19 @@ def test_broken_requests_1_change_nothing(lab: Lab, hand: Hand, role: str) -> No
         good + encode(bytes(1_100)): "too-large",
     }
     suites = [b"\xf5\x03\x00" + tail, b"\xf5\x03\x06" + tail, b"\xf5\x03\x20" + tail, b"\xf5\x03\x82\x02\x03" + tail]
-    with lab.unchanged(lab.state(role)), lab.heard(role) as codes:
+    others = [*truncated(good)[1:], *(b"\xf5" + some for some in noise(20))]
+    with lab.untouched(), lab.heard(role) as codes:
         for one in suites:
             assert say(hand.url(role), one) == WRONG_SUITE
         for one, code in expected.items():
             assert (say(hand.url(role), one) == UNIFORM_ERROR) is (code is not None), one.hex()
-        for one in truncated(good):
-            assert say(hand.url(role), one) == UNIFORM_ERROR, one.hex()
-        for one in (b"\xf5" + some for some in noise(20)):
-            assert say(hand.url(role), one) in (UNIFORM_ERROR, WRONG_SUITE), one.hex()
+        assert say(hand.url(role), b"") == UNIFORM_ERROR
+        for one in others:
+            error = WRONG_SUITE if code_1(one) == "wrong-suite" else UNIFORM_ERROR
+            assert say(hand.url(role), one) == error, one.hex()
     assert codes[:4] == ["wrong-suite"] * 4
     assert codes[4 : 4 + len(expected)] == [code or "answered" for code in expected.values()]
-    assert set(codes[4 + len(expected) :]) <= PARSING | {"wrong-method", "wrong-suite", "bad-point", "bad-ead"}
+    assert codes[4 + len(expected) :] == [said_of(wire.parse_request, b""), *map(code_1, others)]
     assert isinstance(hand.finish(role, hand.open(role, suite=3)), Granted)
 
 
@@ -157,7 +189,7 @@ def test_what_is_no_request_at_all_gets_a_clear_error(lab: Lab, hand: Hand, role
         "not-found": Asked("POST", wire.PATH + "/other", b"\xf5", wire.MEDIA_TYPE_REQUEST),
     }
     statuses = {"too-large": 413, "wrong-media-type": 415, "wrong-method": 405, "not-found": 404}
-    with lab.unchanged(lab.state(role)):
+    with lab.untouched():
         for code, one in asked.items():
             answered = ask(hand.url(role), one)
             assert answered.status == statuses[code]
@@ -168,6 +200,7 @@ def test_what_is_no_request_at_all_gets_a_clear_error(lab: Lab, hand: Hand, role
 @pytest.mark.parametrize("role", ROLES)
 def test_a_device_that_breaks_what_is_inside_message_3_gets_the_uniform_error(lab: Lab, hand: Hand, role: str) -> None:
     """A real device, whose MAC holds, sends a claim, evidence or request that is not what it must be."""
+    hand.onboard(role)
     sent = hand.open(role)
     begun = hand.begin(role)
     claim, evidence = begun._claim().encode(), hand.evidence()(bytes(32))
@@ -203,7 +236,7 @@ def test_a_device_that_breaks_what_is_inside_message_3_gets_the_uniform_error(la
     leaf = list(values[2])
     leaf[1] = off_curve() + bytes(32)
     broken.append(("bad-point", with_claim(encode([*values[:2], leaf, *values[3:]]))))
-    with lab.unchanged(lab.state(role)), lab.heard(role) as codes:
+    with lab.untouched(), lab.heard(role) as codes:
         for _, items in broken:
             response = say(hand.url(role), begun.request_1)
             request_2, _ = hand.raw_3(begun, response, items)
@@ -218,9 +251,9 @@ def test_broken_evidence_and_requests_are_refused(lab: Lab, hand: Hand) -> None:
     hand.onboard("sp")
     good = hand.evidence()(bytes(32))
     for bad in (b"x", good[:-1], good + b"\x00", b"\x00" * 2_048, b"\x98\x04" + good[1:], secrets.token_bytes(300)):
-        with lab.only(lab.places.mno, exchange=1):
+        with lab.adding("mno", exchange=1):
             assert hand.refused("mno", evidence=lambda _, bad=bad: bad) == "evidence-malformed"
-    with lab.only(lab.places.mno, exchange=1):
+    with lab.adding("mno", exchange=1):
         assert hand.refused("mno", request=hand.request("sp")) == "request-unexpected"
     request = hand.request("sp")
     bent = request[:-1] + bytes([request[-1] ^ 1])
@@ -230,7 +263,7 @@ def test_broken_evidence_and_requests_are_refused(lab: Lab, hand: Hand) -> None:
         ("request-malformed", request[:-1]),
         ("request-bad-signature", bent),
     ):
-        with lab.only(lab.places.sp, exchange=1):
+        with lab.adding("sp", exchange=1):
             assert hand.refused("sp", request=bad) == code
 
 
@@ -334,14 +367,18 @@ def test_devices_survive_whatever_a_relay_answers(
     lab: Lab, ways: tuple[tuple[str, Callable[[Answered], Answered]], ...], first: bool
 ) -> None:
     """A relay breaks message 2 or message 4, or forges errors and refusals: devices back off, and connect later."""
+    left = honest(lab, Breaking((), first=first))
     devices = [lab.device() for _ in ways]
     breaking = Breaking(ways, first=first)
-    with lab.interceptor.bending("/relay/", breaking):
+    with lab.growth() as grown, lab.interceptor.bending("/relay/", breaking):
         outcomes = lab.switch_on_all(devices)
     assert len(breaking.fired) == len(ways)
     assert all(outcome.lines[-1]["stage"] == "connected" for outcome in outcomes.values()), outcomes
     waited = Counter(line["code"] for outcome in outcomes.values() for line in outcome.lines if line.get("code"))
     assert waited == Counter(code for code, _ in ways)
+    again = ("mno.exchange", "mno.issued", "mno.subscription")
+    expected = Counter({name: count * len(ways) for name, count in parties(left).items()})
+    assert parties(grown) == expected + Counter({} if first else dict.fromkeys(again, len(ways)))
     lost = [] if first else [GrantState.ENDED]
     for device in devices:
         hand = Hand(lab, device)
@@ -349,8 +386,22 @@ def test_devices_survive_whatever_a_relay_answers(
         assert hand.slots("mno") == 1
 
 
+def parties(grown: Counter[str]) -> Counter[str]:
+    """Return what has grown at MNO and SP: a fleet is stopped once it is connected, with receipts still on their way."""
+    return Counter({name: count for name, count in grown.items() if not name.startswith(("owner.", "gateway."))})
+
+
+def honest(lab: Lab, relay: Breaking) -> Counter[str]:
+    """Let a device connect through a relay that breaks nothing yet; return what that leaves in all stores."""
+    with lab.growth() as grown, lab.interceptor.bending("/relay/", relay):
+        lab.connects(lab.device())
+    assert (grown["mno.issued"], grown["mno.exchange"], grown["sp.issued"], grown["sp.exchange"]) == (1, 1, 1, 1)
+    return grown
+
+
 def test_a_forged_suite_error_does_not_bring_a_weaker_suite(lab: Lab) -> None:
     """A relay says in the party's name that it has suite 2 only, so that MACs are half as long."""
+    left = honest(lab, Breaking((), first=True))
     device, asked = lab.device(), list[bytes]()
 
     def downgrade(request: Asked, forward: Forward) -> Answered:
@@ -360,8 +411,9 @@ def test_a_forged_suite_error_does_not_bring_a_weaker_suite(lab: Lab) -> None:
         asked.append(request.body[:5])
         return given.with_body(ErrorMessage(2, suites=(2,)).encode()) if len(asked) == 1 else given
 
-    with lab.interceptor.bending("/relay/", downgrade):
+    with lab.growth() as grown, lab.interceptor.bending("/relay/", downgrade):
         outcome = lab.connects(device)
+    assert grown == left
     preferred, listed = b"\xf5\x03\x03\x58\x20", b"\xf5\x03\x82\x03\x02"
     assert asked == [preferred, listed, preferred]
     assert [line["code"] for line in outcome.lines if line["stage"] == "waiting"] == ["edhoc-error-2"]
@@ -369,16 +421,84 @@ def test_a_forged_suite_error_does_not_bring_a_weaker_suite(lab: Lab) -> None:
 
 
 def test_a_device_reads_no_broken_message_2_or_4(lab: Lab, hand: Hand) -> None:
-    """A relay breaks any bit or cuts anywhere: what the device makes of it is to back off, never a grant or refusal."""
+    """A relay breaks any part or cuts anywhere: what the device makes of it is to back off, never a grant or refusal."""
+    hand.onboard("mno")
     begun = hand.begin("mno")
     response_1 = say(hand.url("mno"), begun.request_1)
-    message_2 = wire.parse_answer(response_1).message_2
-    for broken in [*flipped(message_2, 90), *truncated(message_2), *noise(20)]:
-        answer = broken + response_1[len(message_2) :]
-        event = begun.read(answer, evidence=hand.evidence(), request=b"")
-        assert type(event).__name__ in ("BackOff", "Rediscover"), broken.hex()
+    with lab.untouched():
+        for broken, event in broken_responses_1(response_1):
+            assert begun.read(broken, evidence=hand.evidence(), request=b"") == event, broken.hex()
     sent = hand.read(begun, "mno", response_1)
     response_2 = say(hand.url("mno"), sent.request_2)
-    for broken in [*flipped(response_2, 90), *truncated(response_2), *noise(20)]:
-        assert type(sent.read(broken)).__name__ == "BackOff", broken.hex()
+    with lab.untouched():
+        for broken, code in broken_responses_2(response_2):
+            assert sent.read(broken) == BackOff(code), broken.hex()
     assert isinstance(sent.read(response_2), Granted)
+
+
+def broken_responses_1(honest: bytes) -> Iterator[tuple[bytes, BackOff | Rediscover]]:
+    """Iterate over what a relay makes of response 1, with what the device makes of that.
+
+    PLAINTEXT_2 is C_R, the kid and the MAC with one byte each that says how long they are, and EAD_2; a stream
+    encrypts it, so that whoever changes a bit of the ciphertext changes that bit of the plaintext.
+    """
+    chance, answer = random.Random(SEED), wire.parse_answer(honest)
+    both: bytes = decode(answer.message_2)
+    mac = 32 + 1 + 9 + 1
+    kid, short = range(34, 42), len(both)
+    assert short > mac + 8
+    regions: tuple[tuple[range, int, BackOff | Rediscover], ...] = (
+        (range(32, 33), 4, BackOff("bad-mac")),
+        (kid, 8, Rediscover("unexpected-credential")),
+        (range(mac, mac + 8), 8, BackOff("bad-mac")),
+    )
+    for places, bits, event in regions:
+        for at in places:
+            for bit in range(bits):
+                yield with_message_2(answer, both[:at] + bytes([both[at] ^ (1 << bit)]) + both[at + 1 :]), event
+    for at in (33, 42):  # a length that is none: 0x48 with its upper bits changed
+        for bit in (5, 6, 7):
+            bent = both[:at] + bytes([both[at] ^ (1 << bit)]) + both[at + 1 :]
+            yield with_message_2(answer, bent), BackOff("bad-plaintext")
+    for at in chance.sample(range(32), 16):
+        g_y = both[:at] + bytes([both[at] ^ (1 << chance.randrange(8))]) + both[at + 1 : 32]
+        yield with_message_2(answer, g_y + both[32:]), BackOff(said_of(point, g_y) or "bad-plaintext")
+    for size in range(32):
+        yield with_message_2(answer, both[:size]), BackOff("bad-point")
+    for size in range(32, mac + 8):
+        yield with_message_2(answer, both[:size]), BackOff("bad-plaintext")
+    for some in (chance.randbytes(size) for size in range(1, 400, 20)):
+        code = said_of(point, some[:32]) or "bad-plaintext"
+        yield with_message_2(answer, some), BackOff(code)
+        parsed = said_of(wire.parse_answer, some)
+        assert parsed
+        yield some, BackOff(parsed)
+    cut = len(answer.message_2)
+    yield from (
+        (honest[:size], BackOff("wrong-shape" if size == cut else "not-cbor")) for size in range(1, len(honest))
+    )
+
+
+def with_message_2(answer: wire.Answer, both: bytes) -> bytes:
+    """Return response 1 with another G_Y and ciphertext."""
+    return replace(answer, message_2=encode(both)).encode()
+
+
+def broken_responses_2(honest: bytes) -> Iterator[tuple[bytes, str]]:
+    """Iterate over what a relay makes of response 2, with the code that the device logs."""
+    chance = random.Random(SEED)
+    ciphertext: bytes = decode(honest)
+    head = len(honest) - len(ciphertext)
+    for at in chance.sample(range(len(ciphertext)), min(90, len(ciphertext))):
+        bent = ciphertext[:at] + bytes([ciphertext[at] ^ (1 << chance.randrange(8))]) + ciphertext[at + 1 :]
+        yield honest[:head] + bent, "bad-ciphertext"
+    for size in range(1, len(honest)):
+        yield honest[:size], "not-cbor"
+    for size in range(len(ciphertext)):
+        yield encode(ciphertext[:size]), "bad-ciphertext"
+    yield b"", "wrong-shape"
+    yield honest + b"\x00", "too-many-items"
+    yield longer(honest), "not-canonical"
+    yield encode("text"), "wrong-shape"
+    for some in (chance.randbytes(size) for size in range(1, 400, 20)):
+        yield encode(some), "bad-ciphertext"

@@ -18,10 +18,11 @@ from firstlight.plan.claims import PartyKind, Plan, ProfileClaim, claim_digest, 
 from firstlight.roles.device.memory import GRANTS, VIEW, Sight
 from firstlight.roles.wire import MailAnswer, MailRequest
 from firstlight.sealing.envelope import PLAIN_SIZE, EnvelopeContent, seal_envelope
+from firstlight.sealing.hpke import ENC
 from firstlight.sealing.padding import pad
 from firstlight.testing.handheld import Handheld
 from firstlight.testing.interceptor import Answered, Asked, Bend, Forward
-from firstlight.testing.lab import Lab
+from firstlight.testing.lab import Lab, Outcome
 from firstlight.testing.strangers import Market, new_key
 
 MAIL = "/v1/mail"
@@ -124,6 +125,11 @@ def sealed_to(victim: Handheld, padded: bytes) -> bytes:
     return seal_envelope(padded, identity=birth.identity, chain=birth.chain, locator=victim.locator)
 
 
+def ignored(outcome: Outcome) -> set[str]:
+    """Return why a device, as its own log says, did not act on the mail that it was shown."""
+    return {str(line["code"]) for line in outcome.log if line.get("step") == "envelope"}
+
+
 def test_mail_that_names_others_or_drops_a_claim_is_ignored(lab: Lab) -> None:
     """A gateway that has bought and opened one device of the fleet knows its plan, and every identity key.
 
@@ -135,24 +141,25 @@ def test_mail_that_names_others_or_drops_a_claim_is_ignored(lab: Lab) -> None:
     parties = ((PartyKind.NETWORK, network), (PartyKind.SERVICE, service))
     claims = [new_claim(kind, party.party, bytes(16), SystemRandom()) for kind, party in parties]
     foreign = new_plan(new_key().public, claims, SystemRandom())
-    victims, mail, answered = [], dict[bytes, bytes](), list[bytes]()
+    victims, mail, answered = dict[Path, str](), dict[bytes, bytes](), list[bytes]()
     for code, forge in FORGERIES.values():
         digests, shown = forge(opened, foreign)
         with pytest.raises(FirstlightError) as why:
             open_plan(opened.root, digests, shown)
         assert why.value.code == code
-        victims.append(device := lab.device())
+        victims[device := lab.device()] = code
         victim = Handheld.open(device)
         assert victim.found().standing.plan == opened.root
         mail[victim.locator] = sealed_to(victim, opened.saying(digests, shown))
     lab.settle()
-    with lab.unchanged(), lab.unchanged(lab.places.gateway), lab.interceptor.bending(MAIL, answering(mail, answered)):
-        outcomes = lab.switch_on_together(victims, until=lambda one: "no-plan" in one.codes)
+    with lab.untouched(), lab.interceptor.bending(MAIL, answering(mail, answered)):
+        outcomes = lab.switch_on_together([*victims], until=lambda one: "no-plan" in one.codes)
     assert set(answered) == set(mail)
-    for device in victims:
+    for device, code in victims.items():
+        assert ignored(outcomes[device.name]) == {code}
         assert {"discovered", "granted"}.isdisjoint(outcomes[device.name].codes)
         forget_nothing(device)
-    lab.connects(victims[0])
+    lab.connects(next(iter(victims)))
 
 
 def test_mail_of_another_device_or_of_the_wrong_shape_is_no_mail(lab: Lab) -> None:
@@ -177,10 +184,12 @@ def test_mail_of_another_device_or_of_the_wrong_shape_is_no_mail(lab: Lab) -> No
         assert isinstance(one.discover(), Discovered)
     lab.settle()
     answered = list[bytes]()
-    with lab.unchanged(), lab.interceptor.bending(MAIL, answering(mail, answered)):
+    with lab.untouched(), lab.interceptor.bending(MAIL, answering(mail, answered)):
         outcomes = lab.switch_on_together(victims, until=lambda one: "no-mail" in one.codes)
     assert set(answered) == set(mail)
-    for device in victims:
+    told = ("cannot-open", "wrong-shape", "bad-point", code_of(forged[3], genuine[3]))
+    for device, code in zip(victims, told, strict=True):
+        assert ignored(outcomes[device.name]) == {code}
         assert {"discovered", "granted"}.isdisjoint(outcomes[device.name].codes)
         forget_nothing(device)
     # What lies in the bend's way is all that was wrong: mail that anybody seals opens, if it says what the owner says.
@@ -188,20 +197,33 @@ def test_mail_of_another_device_or_of_the_wrong_shape_is_no_mail(lab: Lab) -> No
         assert isinstance(held[3].discover(), Discovered)
 
 
+def code_of(changed: bytes, genuine: bytes) -> str:
+    """Return how a changed envelope is refused: it begins with a point, x and y, which is then none."""
+    return "bad-point" if changed[:ENC] != genuine[:ENC] else "cannot-open"
+
+
 def test_every_changed_byte_of_an_envelope_is_noticed(lab: Lab) -> None:
     """A gateway changes one bit of an envelope, anywhere (a seeded sample)."""
     victim = Handheld.open(lab.device())
     assert isinstance(victim.discover(), Discovered)
-    chance = random.Random(7)
-    for _ in range(24):
+    chance, shown, codes = random.Random(7), list[bytes](), set[str]()
 
-        def flip(path: str, answer: bytes) -> bytes:
-            if path != MAIL:
-                return answer
-            sealed = bytearray(MailAnswer.decode(answer).envelopes[0])
-            sealed[chance.randrange(len(sealed))] ^= 1 << chance.randrange(8)
-            return MailAnswer((bytes(sealed),)).encode()
+    def flip(path: str, answer: bytes) -> bytes:
+        if path != MAIL:
+            return answer
+        (genuine,) = MailAnswer.decode(answer).envelopes
+        sealed = bytearray(genuine)
+        sealed[(chance.randrange(ENC) if chance.random() < 0.3 else chance.randrange(ENC, len(sealed)))] ^= (
+            1 << chance.randrange(8)
+        )
+        shown[:] = [genuine, bytes(sealed)]
+        return MailAnswer((shown[1],)).encode()
 
-        event = victim.discover(bend=flip)
-        assert isinstance(event, Failed)
-        assert event.code == "no-mail"
+    with lab.untouched():
+        for _ in range(24):
+            event = victim.discover(bend=flip)
+            assert isinstance(event, Failed)
+            code = code_of(shown[1], shown[0])
+            assert (event.code, event.ignored) == ("no-mail", (code,))
+            codes.add(code)
+    assert codes == {"cannot-open", "bad-point"}

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -57,20 +57,28 @@ def now() -> int:
     return SystemClock().now() // SECOND
 
 
-@pytest.fixture(scope="module")
-def market(lab: Lab) -> Market:
-    return Market(lab.addresses.node, lab.places.consortium)
+@dataclass(slots=True)
+class Watched(Market):
+    """A market in a world whose stores are watched."""
+
+    lab: Lab = field(kw_only=True)
 
 
 @pytest.fixture(scope="module")
-def maker(market: Market) -> Stranger:
+def market(lab: Lab) -> Watched:
+    return Watched(lab.addresses.node, lab.places.consortium, lab=lab)
+
+
+@pytest.fixture(scope="module")
+def maker(market: Watched) -> Stranger:
     return market.join(Role.MANUFACTURER)
 
 
-def refused(market: Market, transaction: bytes, code: str, status: int = 409) -> None:
-    """Check that a transaction is refused with ``code``, and that nothing whatever is on the ledger for it."""
+def refused(market: Watched, transaction: bytes, code: str, status: int = 409) -> None:
+    """Check that a transaction is refused with ``code``, and that neither the ledger nor any store is changed by it."""
     before = market.counts()
-    said = market.post(transaction)
+    with market.lab.untouched():
+        said = market.post(transaction)
     assert (said.status, said.code) == (status, code), said.fields()
     assert market.counts() == before
     assert ask(f"{market.node}/v1/transactions/{_id(transaction)}", method="GET").status == 404
@@ -85,7 +93,7 @@ def tenure(said: Said) -> int:
     return TransactionAnswer.decode(said.body).tenure
 
 
-def test_a_transaction_counts_once_for_its_chain_its_key_and_its_turn(market: Market, maker: Stranger) -> None:
+def test_a_transaction_counts_once_for_its_chain_its_key_and_its_turn(market: Watched, maker: Stranger) -> None:
     """Somebody replays a transaction, takes one from another chain, skips a turn, and signs for others."""
     lot = market.lot(maker, 8)
     owner, stranger = lot.keys[1], new_key()
@@ -93,8 +101,9 @@ def test_a_transaction_counts_once_for_its_chain_its_key_and_its_turn(market: Ma
     assert market.post(good).status == 200
     market.sequences[owner.public] = 1
     before = market.counts()
-    first = market.post(good)
-    again = market.post(build(Deploy(lot.batch, 1, bytes(32), None), chain=market.chain, sequence=1, signer=owner))
+    with market.lab.untouched():
+        first = market.post(good)
+        again = market.post(build(Deploy(lot.batch, 1, bytes(32), None), chain=market.chain, sequence=1, signer=owner))
     assert first.body == again.body
     assert TransactionAnswer.decode(first.body).id == parse(good).id
     assert market.counts() == before
@@ -120,7 +129,7 @@ def _high_s(signature: bytes) -> bytes:
     return signature[:32] + (order - int.from_bytes(signature[32:])).to_bytes(32)
 
 
-def test_nobody_acts_for_an_owner(market: Market, maker: Stranger) -> None:
+def test_nobody_acts_for_an_owner(market: Watched, maker: Stranger) -> None:
     """A stranger, and the maker's own party key, deploy, offer, freeze and retire devices that are an owner's."""
     lot = market.lot(maker, 8)
     thief, some = new_key(), Selection.of([0, 1])
@@ -132,25 +141,28 @@ def test_nobody_acts_for_an_owner(market: Market, maker: Stranger) -> None:
         Freeze(lot.batch, 1, some),
         Retire(lot.batch, 1, some),
     )
+    for attack in attacks[1:]:
+        own_device = Selection.of([3 + attacks.index(attack)])
+        market.do(replace(attack, selection=own_device), lot.keys[1])  # type: ignore[type-var]
+    market.do(attacks[0], lot.keys[1])
     for attack in attacks:
         refused(market, market.make(attack, thief, sequence=1), "wrong-key")
         refused(market, market.make(attack, maker.signing), "wrong-key")
     other = market.join(Role.MNO)
     published = PublishReference(maker.party, lot.model, bytes(16), bytes(32), 0, 0, now() + 60)
+    market.do(replace(published, identifier=SystemRandom().bytes(16)), maker.signing)
     refused(market, market.make(published, other.signing), "wrong-key")
     own = replace(published, party=other.party)
     refused(market, market.make(own, other.signing), "wrong-role")
-    for attack in attacks[1:]:
-        market.do(replace(attack, selection=Selection.of([attacks.index(attack)])), lot.keys[1])  # type: ignore[type-var]
-    market.do(attacks[0], lot.keys[1])
 
 
-def test_one_device_is_sold_to_one_buyer(market: Market, maker: Stranger) -> None:
+def test_one_device_is_sold_to_one_buyer(market: Watched, maker: Stranger) -> None:
     """A seller offers the same devices to two buyers, who both want to accept; others want to accept for them."""
     lot = market.lot(maker, 16)
     seller, first, second, thief = lot.keys[1], new_key(), new_key(), new_key()
+    sold_before(market, lot, 15)
     offered = tenure(market.do(market.offer(lot, first.public, Selection.of([(0, 8)]), now=now()), seller))
-    for overlap in (Selection.of([(7, 2)]), Selection.of([(0, 8)]), Selection.of([(0, 16)])):
+    for overlap in (Selection.of([(7, 2)]), Selection.of([(0, 8)]), Selection.of([(0, 15)])):
         refused(market, market.make(market.offer(lot, second.public, overlap, now=now()), seller), "offer-live")
     refused(market, market.make(accepting(lot, offered), second, sequence=1), "wrong-key")
     refused(market, market.make(accepting(lot, offered), seller), "wrong-key")
@@ -170,16 +182,31 @@ def test_one_device_is_sold_to_one_buyer(market: Market, maker: Stranger) -> Non
     market.do(Deploy(lot.batch, offered, plan, None), first)
 
 
-def test_an_offer_that_has_ended_is_nobodys(market: Market, maker: Stranger) -> None:
+def sold_before(market: Market, lot: Lot, index: int) -> None:
+    """Sell a device as it should be."""
+    buyer = new_key()
+    number = tenure(market.do(market.offer(lot, buyer.public, Selection.of([index]), now=now()), lot.keys[1]))
+    market.do(accepting(lot, number), buyer)
+
+
+def short_offer(market: Market, lot: Lot, buyer: bytes, selection: Selection) -> tuple[Said, float]:
+    """Make an offer that soon expires, in as few seconds as this machine allows; return when (monotonic) it has."""
+    for seconds in (2, 4, 8, 16, 32):
+        offer = market.offer(lot, buyer, selection, seconds=seconds, now=now())
+        said = market.post(market.make(offer, lot.keys[1]))
+        if said.status == 200:
+            market.sequences[lot.keys[1].public] += 1
+            return said, time.monotonic() + seconds + 1.1
+        assert said.code == "expiry-past"
+    raise AssertionError("never in time")
+
+
+def test_an_offer_that_has_ended_is_nobodys(market: Watched, maker: Stranger) -> None:
     """A buyer accepts what was withdrawn or has expired; strangers and the buyer withdraw what they did not offer."""
     lot = market.lot(maker, 16)
     seller, buyer, late, thief = lot.keys[1], new_key(), new_key(), new_key()
-    for seconds in (2, 10, 60):  # the first that has not run out when the node comes to it
-        brief = market.offer(lot, late.public, Selection.of([(8, 4)]), seconds=seconds, now=now())
-        if (short := market.post(market.make(brief, seller))).status == 200:
-            break
-    market.sequences[seller.public] = market.sequences.get(seller.public, 0) + 1
-    expires = time.monotonic() + seconds + 1.1
+    sold_before(market, lot, 15)
+    short, expires = short_offer(market, lot, late.public, Selection.of([(8, 4)]))
     offered = tenure(market.do(market.offer(lot, buyer.public, Selection.of([(0, 4)]), now=now()), seller))
     withdraw = Withdraw(lot.batch, offered)
     refused(market, market.make(withdraw, thief, sequence=1), "wrong-key")
@@ -196,10 +223,11 @@ def test_an_offer_that_has_ended_is_nobodys(market: Market, maker: Stranger) -> 
     market.do(accepting(lot, tenure(market.do(again, seller))), thief)
 
 
-def test_nobody_registers_without_a_member_and_with_others_keys(market: Market) -> None:
+def test_nobody_registers_without_a_member_and_with_others_keys(market: Watched) -> None:
     """A party registers itself unendorsed, endorsed by nobody, with keys that it does not hold, and a second time."""
     key, following, agreement = new_key(), new_key(), AgreementKey.generate()[0]
     outsider, member = new_key(), market.member()
+    market.join(Role.MNO)
     hashed = hashlib.sha256(following.public).digest()
     body = RegisterParty(key.public, hashed, (Role.MNO,), agreement.public, ())
 
@@ -236,7 +264,7 @@ class Counter:
     """Where a dishonest seller deals with an honest buyer, who uses the installed command."""
 
     lab: Lab
-    market: Market
+    market: Watched
     lot: Lot
     papers: Path
 
@@ -277,7 +305,7 @@ def _flip(sealed: bytes) -> bytes:
 
 
 def test_a_buyer_takes_nothing_that_is_not_in_the_manifest(
-    lab: Lab, market: Market, maker: Stranger, tmp_path: Path
+    lab: Lab, market: Watched, maker: Stranger, tmp_path: Path
 ) -> None:
     """A seller hands over a manifest with fewer or other devices, false keys, of another batch, or for a false offer.
 
@@ -317,9 +345,10 @@ def test_a_buyer_takes_nothing_that_is_not_in_the_manifest(
         "the last row cut off": ("truncated", desk.write(sale, good, key, lambda sealed: sealed[:-ROW])),
     }
     before, held = market.counts(), _files(lab.places.distributor / "holdings")
-    assert {name: desk.accept(path) for name, (_, path) in attacks.items()} == {
-        name: code for name, (code, _) in attacks.items()
-    }
+    with lab.untouched():
+        assert {name: desk.accept(path) for name, (_, path) in attacks.items()} == {
+            name: code for name, (code, _) in attacks.items()
+        }
     assert market.counts() == before
     assert _files(lab.places.distributor / "holdings") == held
     assert desk.accept(desk.write(sale, good, key)) == "accepted"
@@ -337,7 +366,7 @@ class Resale:
     """A batch of real devices that are the owner's, some of which he sells to a buyer who is in the test's hands."""
 
     lab: Lab
-    market: Market
+    market: Watched
     batch: bytes
     tenure: int
     devices: list[Path]
@@ -366,7 +395,7 @@ class Resale:
 
 
 @pytest.fixture(scope="module")
-def resale(lab: Lab, market: Market) -> Resale:
+def resale(lab: Lab, market: Watched) -> Resale:
     """Make eight devices more, sell them to the owner, and deploy them as the others are."""
     at, out = lab.places, lab.places.root / "resold"
     papers = at.papers / "resale"
@@ -429,7 +458,7 @@ def test_a_device_is_not_its_buyers_before_he_has_accepted(lab: Lab, resale: Res
     deposit, sealed = left_by(buyer, held, number, plan)
     lab.settle()
     bent = list[bytes]()
-    with lab.unchanged(), lab.unchanged(lab.places.gateway):
+    with lab.untouched():
         said = ask(f"{held.gateway}/v1/deposits", deposit)
         assert (said.status, said.code) == (403, "tenure-not-held")
         deploy = Deploy(resale.batch, number, plan.root, None)
@@ -438,6 +467,7 @@ def test_a_device_is_not_its_buyers_before_he_has_accepted(lab: Lab, resale: Res
             outcome = lab.switch_on(device, until=lambda one: "no-plan" in one.codes)
     assert bent
     assert "no-plan" in outcome.codes
+    assert {line["code"] for line in outcome.log if line.get("step") == "envelope"} == {"wrong-plan-root"}
     assert "discovered" not in outcome.codes
     lab.connects(device)
 
@@ -453,7 +483,7 @@ def test_a_device_sold_on_is_no_longer_its_former_owners(lab: Lab, resale: Resal
     resale.take(number, buyer)
 
     def exchange(**changes: object) -> object:
-        with lab.only(lab.places.mno, exchange=1), lab.unchanged(lab.places.sp):
+        with lab.adding("mno", exchange=1):
             return second.onboard(before, second.acting(before, before.plan.network, **changes))
 
     lab.settle()
@@ -470,16 +500,17 @@ def test_a_device_sold_on_is_no_longer_its_former_owners(lab: Lab, resale: Resal
     resale.market.do(Deploy(resale.batch, number, other.root, None), buyer)
     changes = {"tenure": number, "plan_revision": 2, "plan": other.opening(own)}
     assert exchange(**changes) == Refused("order-unknown")
-    with lab.unchanged(lab.places.gateway):
+    with lab.untouched():
         deposit, _ = left_by(resale.owner, second, number, plan)
         said = ask(f"{second.gateway}/v1/deposits", deposit)
         assert (said.status, said.code) == (403, "unknown-key")
     back = Deploy(resale.batch, resale.tenure, bytes(32), Selection.of([2]))
     refused(resale.market, resale.market.make(back, resale.owner), "wrong-owner")
     lab.settle()
-    with lab.unchanged():
+    with lab.untouched():
         outcome = lab.switch_on(device, until=lambda one: "no-plan" in one.codes)
     assert "no-plan" in outcome.codes
+    assert {line["code"] for line in outcome.log if line.get("step") == "envelope"} == {"wrong-plan-root"}
     assert "discovered" not in outcome.codes
 
 
@@ -511,7 +542,7 @@ def test_a_neighbours_owner_is_not_the_devices(lab: Lab, resale: Resale) -> None
 
     lab.settle()
     with (
-        lab.unchanged(),
+        lab.untouched(),
         lab.interceptor.bending("/v1/mail", only_mail(sealed, held.locator, mailed)),
         lab.interceptor.bending("/v1/bundles", neighbours),
     ):

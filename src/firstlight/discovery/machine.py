@@ -21,7 +21,7 @@ from typing import Annotated, ClassVar
 from firstlight.discovery.bundle import Bundle, BundleRequest, StateProof
 from firstlight.discovery.verify import Trust, View, verify_bundle, verify_follow_up
 from firstlight.encoding import Count, Record, Size
-from firstlight.errors import FirstlightError, ProofError
+from firstlight.errors import FirstlightError, MalformedError, ProofError
 from firstlight.identity.birth import BirthCredential
 from firstlight.ledger.records import Party, PartyStatus, Role, TenureState, party_name
 from firstlight.ledger.tenure import Standing
@@ -111,11 +111,15 @@ class Failed:
     Codes: ``no-mail`` (no envelope opens), ``no-plan`` (none fits), ``not-deployed``, ``tenure-frozen``,
     ``tenure-retired``, ``no-network`` (not registered, suspended or without an endpoint), ``still-split``,
     ``not-in-batch``, and those of :func:`firstlight.discovery.verify.verify_bundle` and of malformed answers.
+    ``ignored`` says why envelopes did not count, each code once in the order in which it came up: those of
+    :func:`firstlight.sealing.envelope.open_envelope`, ``bad-prefix``, those of
+    :func:`firstlight.plan.claims.open_plan`.
     """
 
     code: str
     detail: str = ""
     trust: Trust | None = None
+    ignored: tuple[str, ...] = ()
 
 
 Event = AskMailbox | AskBundle | AskMore | Discovered | Failed
@@ -138,6 +142,7 @@ class Discovery:
         self._request: BundleRequest | None = None
         self._prefix = (0, 0)
         self._view: View | None = None
+        self._ignored: dict[str, None] = {}
 
     def start(self) -> Event:
         """Begin."""
@@ -162,12 +167,11 @@ class Discovery:
 
     def _fail(self, code: str, detail: str = "") -> Failed:
         self._move(State.OVER)
-        return Failed(code, detail, None if self._view is None else self._view.trust)
+        return Failed(code, detail, None if self._view is None else self._view.trust, tuple(self._ignored))
 
     def _mail(self, answer: bytes) -> Event:
         opened = (self._open(sealed) for sealed in Mail.decode(answer).envelopes)
-        depth = depth_of(self._birth.size)
-        fitting = [one for one in opened if one is not None and one.prefix_length <= depth]
+        fitting = [one for one in opened if one is not None]
         if not fitting:
             return self._fail("no-mail", "no envelope opens")
         self._candidates = tuple(sorted(fitting, key=lambda one: (one.tenure, one.revision), reverse=True))
@@ -179,9 +183,13 @@ class Discovery:
 
     def _open(self, sealed: bytes) -> EnvelopeContent | None:
         try:
-            return open_envelope(sealed, self._identity, chain=self._birth.chain, locator=self._locator)
-        except FirstlightError:
+            content = open_envelope(sealed, self._identity, chain=self._birth.chain, locator=self._locator)
+            if content.prefix_length > depth_of(self._birth.size):
+                raise MalformedError("bad-prefix", f"{content.prefix_length} bits in a batch of {self._birth.size}")
+        except FirstlightError as error:
+            self._ignored[error.code] = None
             return None
+        return content
 
     def _set_prefix(self, length: int) -> None:
         self._prefix = (self._birth.index >> (depth_of(self._birth.size) - length), length)
@@ -239,8 +247,8 @@ class Discovery:
         for one in self._candidates:
             try:
                 return one.digests, open_plan(standing.plan, one.digests, one.claims)
-            except FirstlightError:
-                continue
+            except FirstlightError as error:
+                self._ignored[error.code] = None
         return None
 
 

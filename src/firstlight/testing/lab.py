@@ -35,6 +35,7 @@ from firstlight.files import write_atomic
 from firstlight.identity.birth import BirthCredential
 from firstlight.roles.device.memory import BIRTH
 from firstlight.roles.measure import software_digest
+from firstlight.stores.exchanges import GrantState
 from firstlight.testing.datagram_tap import DatagramTap
 from firstlight.testing.interceptor import Interceptor
 from firstlight.transports.endpoint import read_endpoint
@@ -42,11 +43,16 @@ from firstlight.transports.endpoint import read_endpoint
 PATIENCE = 180.0
 """Seconds after which what a test waits for will not come; nothing that goes well depends on it."""
 PAUSE = 0.05
-HOUSEKEEPING = frozenset({"certificate_meta"})
-"""Tables that change by themselves: the number of the revocation list, which a provider issues anew in time."""
+HOUSEKEEPING = frozenset({"certificate_meta", "sqlite_sequence"})
+"""Tables that change by themselves: the number of the revocation list, which a provider issues anew in time, and what
+SQLite notes about counters of tables that are looked at themselves."""
 TURNS = 3
 QUIET = 0.4
 """Seconds without a change after which the stores are taken to be at rest."""
+STORES = ("mno", "sp", "owner", "gateway", "node")
+"""The roles that keep anything in a database."""
+Rows = Mapping[str, Counter[str]]
+"""All rows of a database as text, by table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,27 @@ class Outcome:
     def codes(self) -> tuple[str, ...]:
         """All codes in what was printed and logged."""
         return tuple(str(line["code"]) for line in (*self.lines, *self.log) if line.get("code"))
+
+
+@dataclass(slots=True)
+class Reading:
+    """A database that stays open for reading, with its rows as they were when it last changed."""
+
+    connection: sqlite3.Connection
+    version: int = -1
+    found: Rows = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, database: Path) -> Reading:
+        """Open a database."""
+        return cls(sqlite3.connect(f"file:{database}?mode=ro", uri=True, check_same_thread=False))
+
+    def rows(self) -> Rows:
+        """Return all rows, read again only if somebody has written since."""
+        ((version,),) = self.connection.execute("PRAGMA data_version").fetchall()
+        if version != self.version:
+            self.version, self.found = version, {name: Counter(rows) for name, rows in _tables(self.connection)}
+        return self.found
 
 
 @dataclass(slots=True)
@@ -83,6 +110,9 @@ class Lab:
     spare: list[Path] = field(default_factory=list)
     rested: str = ""
     """The stores' digest when they were last seen at rest."""
+    stirred: bool = False
+    """Whether a device was switched on since; what it left behind may still be on its way into a store."""
+    readings: dict[Path, Reading] = field(default_factory=dict, repr=False)
 
     def device(self) -> Path:
         """Return a device that has never been switched on."""
@@ -105,6 +135,7 @@ class Lab:
         self, device: Path, *, until: Callable[[Outcome], bool] | None = None, seconds: float = PATIENCE
     ) -> Outcome:
         """Run a device once, in an empty environment, until it ends, ``until`` holds, or ``seconds`` are over."""
+        self.stirred = True
         output = device.parent.parent / "output" / f"{device.name}-{time.monotonic_ns()}.out"
         with output.open("wb") as file:
             process = subprocess.Popen(  # noqa: S603 - our own program
@@ -124,6 +155,7 @@ class Lab:
         self, devices: Sequence[Path], *, until: Callable[[Outcome], bool], seconds: float = PATIENCE
     ) -> dict[str, Outcome]:
         """Run several devices in one process until ``until`` holds for each of them; return what became of each."""
+        self.stirred = True
         output = self.places.root / "output" / f"fleet-{time.monotonic_ns()}.out"
 
         def outcomes() -> dict[str, Outcome]:
@@ -167,6 +199,7 @@ class Lab:
         self, devices: Sequence[Path], *, seconds: float = PATIENCE, stage: str = "connected"
     ) -> dict[str, Outcome]:
         """Run devices as tasks of one process until all are at ``stage``; return what each printed and logged."""
+        self.stirred = True
         output = devices[0].parent.parent / "output" / f"fleet-{time.monotonic_ns()}.out"
         names = {device.name for device in devices}
 
@@ -229,20 +262,59 @@ class Lab:
         """Return all rows of the databases in ``state``, by table."""
         found: dict[str, Counter[str]] = {}
         for database in sorted(state.glob("*.sqlite")):
-            found.update({name: Counter(rows) for name, rows in _tables(database)})
+            if database not in self.readings:
+                self.readings[database] = Reading.of(database)
+            found.update(self.readings[database].rows())
         return found
 
     @contextmanager
     def only(self, state: Path, **added: int) -> Iterator[None]:
         """Check that the stores in ``state`` gain exactly so many rows by table, and that nothing else changes."""
         self.rest()
-        before = self.rows(state)
+        with self._gaining({state: added}):
+            yield
+
+    @contextmanager
+    def adding(self, role: str, **rows: int) -> Iterator[None]:
+        """Check that of all stores of all roles only one role's gain rows, exactly so many by table."""
+        with self._gaining({self.state(one): rows if one == role else {} for one in STORES}):
+            yield
+
+    @contextmanager
+    def untouched(self, *more: Path) -> Iterator[None]:
+        """Check that no row of any role's store changes (nor of those in ``more``) while the context lasts."""
+        with self._gaining({state: {} for state in (*map(self.state, STORES), *more)}):
+            yield
+
+    @contextmanager
+    def growth(self) -> Iterator[Counter[str]]:
+        """Count by how many rows each table of each role's stores grows while the context lasts: ``mno.issued``, 1.
+
+        The counter is filled at the end, once all is at rest.
+        """
+        self.settle()
+        before, grown = self._sizes(), Counter[str]()
+        yield grown
+        self.settle()
+        grown.update({name: size - before[name] for name, size in self._sizes().items() if size != before[name]})
+
+    def _sizes(self) -> dict[str, int]:
+        rows = {role: self.rows(self.state(role)) for role in STORES}
+        return {f"{role}.{table}": found.total() for role, tables in rows.items() for table, found in tables.items()}
+
+    @contextmanager
+    def _gaining(self, added: Mapping[Path, Mapping[str, int]]) -> Iterator[None]:
+        if self.stirred:
+            self.settle()
+        before = {state: self.rows(state) for state in added}
         yield
-        after = self.rows(state)
-        gone = {name: rows - after[name] for name, rows in before.items() if rows - after[name]}
-        new = {name: (rows - before[name]).total() for name, rows in after.items() if rows - before[name]}
-        assert not gone, f"rows changed or are gone: {sorted(gone)}"
-        assert new == added, f"rows were added: {new}, not {added}"
+        for state, tables in before.items():
+            after = self.rows(state)
+            gone = {name: rows - after[name] for name, rows in tables.items() if rows - after[name]}
+            new = {name: rows - tables[name] for name, rows in after.items() if rows - tables[name]}
+            assert not gone, f"rows of {state.name} changed or are gone: {str(gone)[:2_000]}"
+            counts = {name: rows.total() for name, rows in new.items()}
+            assert counts == added[state], f"rows of {state.name} were added: {str(new)[:2_000]}, not {added[state]}"
 
     @contextmanager
     def twin(self, role: str, **settings: int | str) -> Iterator[Path]:
@@ -270,8 +342,8 @@ class Lab:
         """Return a digest of all rows of the databases in ``states`` (without it: MNO, SP and owner)."""
         total = hashlib.sha256()
         for state in states or (self.places.mno, self.places.sp, self.places.owner):
-            for database in sorted(state.glob("*.sqlite")):
-                total.update(_rows(database))
+            for table, rows in self.rows(state).items():
+                total.update(table.encode() + repr(sorted(rows.elements())).encode())
         return total.hexdigest()
 
     def rest(self) -> None:
@@ -299,16 +371,27 @@ class Lab:
 
     def settle(self) -> None:
         """Wait until nobody writes any more what an honest journey left behind: receipts read, sessions ended."""
+        self.stirred = False
         self.rest()
         before, since = self.fingerprint(), time.monotonic()
-        if before == self.rested and self._receipts_read():
+        if before == self.rested and self._told():
             return
         end = since + PATIENCE
-        while time.monotonic() < end and not (self._receipts_read() and time.monotonic() - since > QUIET):
+        while time.monotonic() < end and not (self._told() and time.monotonic() - since > QUIET):
             time.sleep(PAUSE)
             now = self.fingerprint()
             before, since = now, since if now == before else time.monotonic()
         self.rested = before
+
+    def _told(self) -> bool:
+        """Say whether the owner has read all receipts, and each party has noted the use of the grants in them."""
+        if not self._receipts_read():
+            return False
+        used = {grant for (grant,) in self.query("owner", "SELECT grant_id FROM receipt")}
+        waiting = "SELECT id FROM issued WHERE state = ?"
+        return not any(
+            grant in used for role in ("mno", "sp") for (grant,) in self.query(role, waiting, GrantState.PENDING)
+        )
 
     def _receipts_read(self) -> bool:
         """Say whether the owner has read the newest of the receipts that he watches for."""
@@ -426,21 +509,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _rows(database: Path) -> bytes:
-    total = hashlib.sha256()
-    for table, rows in _tables(database):
-        total.update(table.encode() + repr(sorted(rows)).encode())
-    return total.digest()
-
-
-def _tables(database: Path) -> Iterator[tuple[str, list[str]]]:
+def _tables(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
     """Iterate over the tables of a database, each with its rows as text."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        tables: Sequence[tuple[str]] = connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
-        ).fetchall()
-        for (table,) in tables:
-            if table in HOUSEKEEPING:
-                continue
+    names: Sequence[tuple[str]] = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+    ).fetchall()
+    for (table,) in names:
+        if table not in HOUSEKEEPING:
             rows = connection.execute(f'SELECT * FROM "{table}"').fetchall()  # noqa: S608 - a name from the schema
             yield table, [repr(row) for row in rows]

@@ -203,6 +203,17 @@ def test_no_mail_or_none_that_opens() -> None:
     assert World.new(too_long).failure() == "no-mail"
 
 
+def test_why_envelopes_do_not_count_is_told() -> None:
+    far = EnvelopeContent(2, 1, 11, PLAN.digests, PLAN.claims())
+    too_long = seal_envelope(far.padded(), identity=IDENTITY.public, chain=CHAIN, locator=LOCATOR)
+    closed = World.new(b"x", too_long, b"xx").run()
+    assert isinstance(closed, Failed)
+    assert (closed.code, closed.ignored) == ("no-mail", ("wrong-size", "bad-prefix"))
+    fitting = World.new(b"x", envelope(a_plan(1)), envelope(claims=PLAN.claims()[:-1])).run()
+    assert isinstance(fitting, Failed)
+    assert (fitting.code, fitting.ignored) == ("no-plan", ("wrong-size", "wrong-plan-root", "claim-dropped"))
+
+
 def test_a_plan_that_is_not_the_owner_s() -> None:
     world = World.new(envelope(a_plan(1)))
     result = world.run()

@@ -96,6 +96,8 @@ class Forwarder:
             async with asyncio.timeout(self._limits.opening_s):
                 session = await self._authenticate(reader, writer)
                 command, host, port = await self._request(reader)
+        except (EOFError, TimeoutError):
+            raise _Closed("forwarder-incomplete") from None
         finally:
             self._half_open -= 1
         with self._counted(session), _held(session, writer.transport):

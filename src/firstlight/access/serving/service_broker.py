@@ -306,7 +306,8 @@ class EmbeddedBroker:
             self._log.warning("connect-aborted", peer=client.name, error=type(error).__name__)
         else:
             permits = partial(self._gate.permits, client, action=Action.PUBLISH)
-            await self._talk(client, door.Reader(client, connect, keep_alive, permits))
+            refused = partial(self._log.refusal, peer=client.name)
+            await self._talk(client, door.Reader(client, connect, keep_alive, permits, refused))
         finally:
             client.transport.close()
 

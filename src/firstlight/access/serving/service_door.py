@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 
+from firstlight.access.serving.service_packets import DISCONNECT, check_packet
 from firstlight.access.transport import abort
 from firstlight.enrolment.topics import is_credential_name
 from firstlight.errors import AccessError, MalformedError
@@ -29,8 +30,8 @@ CONNECT_SECONDS = 20.0
 MAX_SILENCE = 3_600
 BACKLOG = 1_024
 SETTLE_SECONDS = 5.0
-_CONNECT_TYPE, _PUBLISH_TYPE, _PUBACK_TYPE, _DISCONNECT_TYPE = 0x10, 0x30, 0x40, 0xE0
-_CLEAN_SESSION, _QOS_1 = 0x02, 0x02
+_CONNECT_TYPE, _PUBACK_TYPE = 0x10, 0x40
+_CLEAN_SESSION = 0x02
 _CONNECT_HEAD = b"\x00\x04MQTT\x04"
 
 
@@ -164,15 +165,26 @@ async def read_connect(client: Client) -> tuple[bytes, int]:
 class Reader(ReaderAdapter):  # type: ignore[misc]
     """What the broker reads: the checked CONNECT, then one whole packet after the other.
 
-    The stream ends with the connection, with a packet that is too large or of QoS 2, with a message to a topic that
-    is not the client's, and when the client is silent for one and a half times its keep-alive (MQTT 3.1.1 §3.1.2.10).
-    Neither its end nor a DISCONNECT reaches the broker before that has dealt with the messages that came in front: it
-    has acknowledged them, and would forget them.
+    The stream ends with the connection, with a packet that is too large or not well formed (or of QoS 2), with a
+    message to a topic that is not the client's, and when the client is silent for one and a half times its keep-alive
+    (MQTT 3.1.1 §3.1.2.10). Neither its end nor a DISCONNECT reaches the broker before that has dealt with the messages
+    that came in front: it has acknowledged them, and would forget them.
     """
 
-    def __init__(self, client: Client, connect: bytes, keep_alive: int, permits: Callable[[str], bool]) -> None:
-        """Serve ``connect`` before the rest; ``permits`` says whether the client may publish to a topic."""
+    def __init__(
+        self,
+        client: Client,
+        connect: bytes,
+        keep_alive: int,
+        permits: Callable[[str], bool],
+        refused: Callable[[MalformedError], None] = lambda _: None,
+    ) -> None:
+        """Serve ``connect`` before the rest; ``permits`` says whether the client may publish to a topic.
+
+        ``refused`` is told of a packet (``packet-too-large``, ``packet-malformed``) that ends the stream.
+        """
         self._client = client
+        self._refused = refused
         self._permits = permits
         self._buffer = connect
         self._partial = b""
@@ -199,20 +211,28 @@ class Reader(ReaderAdapter):  # type: ignore[misc]
         try:
             async with asyncio.timeout_at(self._deadline):
                 packet, start = await self._packet()
-        except (OSError, EOFError, TimeoutError, MalformedError):
-            self._ended = True
-            await self._client.settled()
+            topic = check_packet(packet, start)
+        except (OSError, EOFError, TimeoutError):
+            await self._end()
+            return
+        except MalformedError as error:
+            self._refused(error)
+            await self._end()
             return
         self._partial = b""
         self._deadline = self._loop.time() + self._silence
-        if packet[0] & 0xF0 == _PUBLISH_TYPE:
-            if not self._publishes(packet, start):
+        if topic is not None:
+            if not self._permits(topic):
                 self._ended = True
                 return
             self._client.taken()
-        elif packet[0] == _DISCONNECT_TYPE:
+        elif packet[0] == DISCONNECT:
             await self._client.settled()
         self._buffer = packet
+
+    async def _end(self) -> None:
+        self._ended = True
+        await self._client.settled()
 
     async def _packet(self) -> tuple[bytes, int]:
         """Return the next packet and where its fixed header ends; what was read survives a cancellation."""
@@ -222,11 +242,6 @@ class Reader(ReaderAdapter):  # type: ignore[misc]
         if length > MAX_PACKET:
             raise MalformedError("packet-too-large", f"{length} bytes, at most {MAX_PACKET}")
         return self._partial + await self._client.reader.readexactly(length), start
-
-    def _publishes(self, packet: bytes, start: int) -> bool:
-        end = start + 2 + int.from_bytes(packet[start : start + 2])
-        topic = packet[start + 2 : end].decode("ascii", "replace")
-        return packet[0] & 0x06 <= _QOS_1 and end <= len(packet) and self._permits(topic)
 
 
 def _header_end(data: bytes) -> int | None:

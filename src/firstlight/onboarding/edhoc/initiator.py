@@ -109,7 +109,8 @@ def next_proposal(supported: Sequence[int], proposed: Sequence[int], offered: Se
 def read_2(started: Started, message_2: bytes) -> Unverified:
     """Decrypt message 2 (RFC 9528 §5.3.3) so that the credential in it can be looked up.
 
-    Raises :class:`MalformedError` for what cannot be a message 2 (``bad-point`` for a G_Y off the curve).
+    Raises :class:`MalformedError` for what cannot be a message 2: ``bad-point`` for a G_Y off the curve,
+    ``bad-plaintext`` for whatever does not decrypt to the parts of one, as another exchange's does.
     """
     (both,) = keys.parts(message_2, 1, 1, MAX_MESSAGE_2)
     both = keys.as_bytes(both)
@@ -117,19 +118,25 @@ def read_2(started: Started, message_2: bytes) -> Unverified:
     th_2 = keys.th_2(started.message_1, g_y)
     prk_2e = keys.extract(th_2, started.ephemeral.exchange(g_y))
     plaintext = keys.xor(ciphertext, keys.kdf(prk_2e, keys.KEYSTREAM_2, th_2, len(ciphertext)))
-    c_r, kid_r, mac, *ead = keys.parts(plaintext, 3, keys.MAX_ITEMS, MAX_MESSAGE_2)
-    return Unverified(
-        suite=started.suite,
-        ephemeral=started.ephemeral,
-        c_r=keys.parse_identifier(c_r, limit=16),
-        kid_r=keys.parse_identifier(kid_r, limit=MAX_KID),
-        ead_2=keys.parse_ead(ead),
-        g_y=g_y,
-        th_2=th_2,
-        mac=keys.as_bytes(mac),
-        plaintext=plaintext,
-        prk_2e=prk_2e,
-    )
+    try:
+        c_r, kid_r, mac, *ead = keys.parts(plaintext, 3, keys.MAX_ITEMS, MAX_MESSAGE_2)
+        unverified = Unverified(
+            suite=started.suite,
+            ephemeral=started.ephemeral,
+            c_r=keys.parse_identifier(c_r, limit=16),
+            kid_r=keys.parse_identifier(kid_r, limit=MAX_KID),
+            ead_2=keys.parse_ead(ead),
+            g_y=g_y,
+            th_2=th_2,
+            mac=keys.as_bytes(mac),
+            plaintext=plaintext,
+            prk_2e=prk_2e,
+        )
+    except MalformedError as error:
+        raise MalformedError("bad-plaintext", "message 2 does not decrypt to its parts") from error
+    if len(unverified.mac) != started.suite.mac:
+        raise MalformedError("bad-plaintext", f"a MAC of {len(unverified.mac)} bytes")
+    return unverified
 
 
 def make_3(

@@ -36,6 +36,8 @@ async def find(unit: Unit, gateways: Sequence[Gateway]) -> tuple[Discovered, Gat
             return event, gateway
         if event.trust is not None:
             unit.memory.remember(event.trust, _still(unit.memory, event.trust))
+        for code in event.ignored:
+            unit.tools.log.warning(code, step="envelope", url=gateway.name)
         failure = ProofError(event.code, event.detail)
         unit.tools.log.refusal(failure, url=gateway.hint)
     raise failure
