@@ -15,6 +15,8 @@ from firstlight.testing.lab import Lab, open_lab
 
 DEVICES = 250
 """Devices in the world that a worker's tests share: enough if one worker gets all tests, as one that is slow may."""
+SETTINGS = {role: {"round_seconds": 1} for role in ("mno", "sp")}
+"""Parties look every second which grants must end, so that tests need not wait for that."""
 IN_CI = os.environ.get("CI") == "true"
 ALWAYS = ("tests/vectors/", "tests/interop/")
 FULL = os.environ.get("FIRSTLIGHT_FULL") == "1"
@@ -42,7 +44,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """One world of real processes for all tests of a worker; each takes devices of its own from it."""
     root = tmp_path_factory.mktemp("lab")
     with Family(root / "output") as family:
-        yield from open_lab(root, family, devices=DEVICES)
+        yield from open_lab(root, family, devices=DEVICES, settings=SETTINGS)
 
 
 def never_skipped(report: pytest.TestReport | pytest.CollectReport) -> bool:

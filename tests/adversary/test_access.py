@@ -12,7 +12,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from firstlight.sim.subscription import draw_imsi
 from firstlight.stores.exchanges import GrantState
 from firstlight.testing.access_network import MemorySim
 from firstlight.testing.byhand import Hand, attach
-from firstlight.testing.lab import Lab, copy_device
+from firstlight.testing.lab import STORES, Lab, copy_device
 
 SOCKS_REFUSED = b"\x05\x02\x01\x01"
 
@@ -85,10 +85,20 @@ def service_port(lab: Lab) -> int:
     return int(lab.url("sp").rpartition(":")[2])
 
 
-def subscriptions(lab: Lab) -> list[tuple[object, ...]]:
-    """Return all subscriptions without their SQN, which every challenge uses up, and all sessions."""
-    rows = lab.query("mno", "SELECT imsi, k, opc, status, confirmed_at FROM subscription ORDER BY imsi")
-    return rows + lab.query("mno", "SELECT id, imsi FROM session ORDER BY id")
+@contextlib.contextmanager
+def challenged(lab: Lab, imsi: str) -> Iterator[None]:
+    """Check that no row of any store changes but a subscription's SQN, which every challenge uses up."""
+    others = [lab.state(role) for role in STORES if role != "mno"]
+    rest = "SELECT imsi, k, opc, status, slot, grant_id, confirmed_at FROM subscription ORDER BY imsi"
+    number = "SELECT sqn FROM subscription WHERE imsi = ?"
+    before, rows, sqn = lab.rows(lab.places.mno), lab.query("mno", rest), lab.query("mno", number, imsi)
+    with lab.unchanged(*others):
+        yield
+    after = lab.rows(lab.places.mno)
+    assert {name for name in after if after[name] != before[name]} == {"subscription"}
+    assert lab.query("mno", rest) == rows
+    assert (before["subscription"] - after["subscription"]).total() == 1
+    assert lab.query("mno", number, imsi) > sqn
 
 
 # --- the network's port -------------------------------------------------------------------------
@@ -112,16 +122,24 @@ def test_nothing_passes_the_forwarder_without_a_session(lab: Lab, hand: Hand) ->
         ("not hexadecimal", proxy.password),
     ]
     refused = ["forwarder-no-session"] * len(guesses)
-    with lab.unchanged(lab.places.mno), lab.heard("mno", *refused) as codes:
+    with lab.untouched(), lab.heard("mno", *refused) as codes:
         for username, password in guesses:
             assert say(proxy.port, login(username.encode(), password.encode(), target)) == SOCKS_REFUSED
     assert codes == refused
-    with lab.unchanged(lab.places.mno), lab.heard("mno", *["forwarder-no-credentials"] * 3) as codes:
+    with lab.untouched(), lab.heard("mno", *["forwarder-no-credentials"] * 3) as codes:
         for data in (b"\x05\x01\x00", b"\x05\x00", b"\x04\x01" + login(b"", b"", target)):
             assert say(proxy.port, data) == b"\x05\xff"
     assert codes == ["forwarder-no-credentials"] * 3
-    for data in (b"", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", secrets.token_bytes(500)):
-        assert b"\x05\x00" not in say(proxy.port, data)[1:]
+    noise = b"\x04\x02" + secrets.token_bytes(500)
+    broken = {
+        "forwarder-incomplete": (b"", b"\x05", b"\x05\x03\x02", login(b"", b"", target)[:5]),
+        "forwarder-no-credentials": (noise,),
+    }
+    for code, pieces in broken.items():
+        with lab.untouched(), lab.heard("mno", *[code] * len(pieces)) as codes:
+            for data in pieces:
+                assert say(proxy.port, data) in (b"", b"\x05\x02", b"\x05\xff")
+        assert codes == [code] * len(pieces)
     assert passes(proxy, target)
     with lab.heard("mno", "detached", "session-ended"):
         asyncio.run(attachment.close())
@@ -137,19 +155,31 @@ def test_an_attached_device_goes_only_where_the_operator_allows(lab: Lab, hand: 
 
     asyncio.run(reach("127.0.0.1", service_port(lab)))
     for host in ("10.0.0.1", "127.0.0.2", "example.org", "::1"):
-        with lab.heard("mno", "forwarder-destination-refused"), pytest.raises(AccessError, match="does not allow"):
+        with (
+            lab.untouched(),
+            lab.heard("mno", "forwarder-destination-refused") as codes,
+            pytest.raises(AccessError, match="does not allow") as refused,
+        ):
             asyncio.run(reach(host, service_port(lab)))
+        assert refused.value.code == "proxy-refused"
+        assert codes == ["forwarder-destination-refused"]
 
 
 def test_a_sim_with_another_key_does_not_attach(lab: Lab, hand: Hand) -> None:
     """Somebody knows an IMSI, but not K or OPc: he neither takes the network for his own, nor is he let in."""
-    sim = hand.sim(hand.onboard("mno")).sim
+    store = hand.sim(hand.onboard("mno"))
+    assert passes(attach(store).proxy, service_port(lab))
+    sim = store.sim
     own = sim.credentials
-    before = subscriptions(lab)
     for credentials in (replace(own, k=secrets.token_bytes(16)), replace(own, opc=secrets.token_bytes(16))):
-        with lab.heard("mno", "network-rejected"), pytest.raises(AccessError) as refused:
+        with (
+            challenged(lab, own.imsi),
+            lab.heard("mno", "network-rejected") as codes,
+            pytest.raises(AccessError) as refused,
+        ):
             attach(replace(sim, credentials=credentials))
         assert refused.value.code == "network-not-authentic"
+        assert codes == ["network-rejected"]
 
     async def guess() -> Message:
         async with _conversation(lab) as (reader, writer):
@@ -158,17 +188,18 @@ def test_a_sim_with_another_key_does_not_attach(lab: Lab, hand: Hand) -> None:
             await frames.send(writer, Response(secrets.token_bytes(8), secrets.token_bytes(16)))
             return await frames.receive(reader)
 
-    with lab.heard("mno", "wrong-response"):
+    with challenged(lab, own.imsi), lab.heard("mno", "wrong-response") as codes:
         assert asyncio.run(guess()) == Refusal()
-    assert subscriptions(lab) == before
-    assert hand.grants("mno") == [GrantState.PENDING]
-    assert passes(attach(sim).proxy, service_port(lab))
+    assert codes == ["wrong-response"]
+    assert hand.grants("mno") == [GrantState.CONFIRMED]
+    assert passes(attach(store).proxy, service_port(lab))
 
 
 def test_a_sequence_number_that_is_behind_is_resynchronised(lab: Lab, hand: Hand) -> None:
     """An operator restored an old database: the USIM says where it stands, and is served."""
-    sim = hand.sim(hand.onboard("mno")).sim
-    ahead = replace(sim, sequence=Sequence((1_000,) * SLOTS))
+    store = hand.sim(hand.onboard("mno"))
+    assert passes(attach(store).proxy, service_port(lab))
+    ahead = replace(store.sim, sequence=Sequence((1_000,) * SLOTS))
     with lab.heard("mno", "resynchronised", "attached"):
         assert passes(attach(ahead).proxy, service_port(lab))
 
@@ -176,6 +207,8 @@ def test_a_sequence_number_that_is_behind_is_resynchronised(lab: Lab, hand: Hand
 def test_a_replayed_challenge_gets_no_answer(lab: Lab, hand: Hand) -> None:
     """Somebody between device and network recorded a challenge, and plays the network with it."""
     store = hand.sim(hand.onboard("mno"))
+    attach(store)
+    imsi = store.sim.credentials.imsi
     recorded: list[Message] = []
 
     async def play() -> str:
@@ -201,7 +234,9 @@ def test_a_replayed_challenge_gets_no_answer(lab: Lab, hand: Hand) -> None:
         assert heard
         return refused.value.code
 
-    assert asyncio.run(play()) == "network-not-authentic"
+    with challenged(lab, imsi), lab.heard("mno", "connection-lost") as codes:
+        assert asyncio.run(play()) == "network-not-authentic"
+    assert codes == ["connection-lost"]
     attach(store)
     assert asyncio.run(play_used(lab, store)) == "resync-failed"
 
@@ -231,7 +266,7 @@ async def play_used(lab: Lab, store: MemorySim) -> str:
         access = EmbeddedNetworkAccess(SystemRandom(), endpoint=f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         await access.attach(store)
         replaying = True
-        with pytest.raises(AccessError) as refused:
+        with lab.untouched(), pytest.raises(AccessError) as refused:
             await access.attach(store)
     return refused.value.code
 
@@ -239,14 +274,16 @@ async def play_used(lab: Lab, store: MemorySim) -> str:
 def test_an_unknown_or_hidden_imsi_is_refused(lab: Lab, hand: Hand) -> None:
     """Somebody tries IMSIs, or conceals one for another operator's key."""
     sim = hand.sim(hand.onboard("mno")).sim
+    store = MemorySim(sim)
+    assert passes(attach(store).proxy, service_port(lab))
     stranger = replace(sim.credentials, imsi=draw_imsi(sim.home, SystemRandom()))
     key = suci.generate(sim.home.scheme, sim.home.key_id, SystemRandom())
     foreign = replace(sim, home=replace(sim.home, key=key.public))
     for code, bent in (("unknown-subscriber", replace(sim, credentials=stranger)), ("bad-suci", foreign)):
-        with lab.unchanged(lab.places.mno), lab.heard("mno", code), pytest.raises(AccessError) as refused:
+        with lab.untouched(), lab.heard("mno", code), pytest.raises(AccessError) as refused:
             attach(bent)
         assert refused.value.code == "attach-refused"
-    assert passes(attach(sim).proxy, service_port(lab))
+    assert passes(attach(store).proxy, service_port(lab))
 
 
 def test_a_copied_sim_never_has_a_session_beside_the_first(lab: Lab, hand: Hand) -> None:
@@ -258,13 +295,19 @@ def test_a_copied_sim_never_has_a_session_beside_the_first(lab: Lab, hand: Hand)
     assert passes(first, target)
     second = attach(copy).proxy
     assert passes(second, target)
-    assert not passes(first, target)
+    refused(lab, first, target)
     third = attach(store).proxy
     assert passes(third, target)
-    assert not passes(second, target)
+    refused(lab, second, target)
     imsi = store.sim.credentials.imsi
     with lab.heard("mno"):
         wait_for(lambda: lab.query("mno", _OPEN, imsi) == [(1,)])
+
+
+def refused(lab: Lab, proxy: Proxy, target: int) -> None:
+    """Check that the forwarder does not know a session any more."""
+    with lab.heard("mno", "forwarder-no-session"):
+        assert not passes(proxy, target)
 
 
 _OPEN = "SELECT count(*) FROM session WHERE imsi = ? AND closed_at IS NULL"
@@ -279,10 +322,12 @@ def test_a_subscription_that_was_replaced_is_refused(lab: Lab, hand: Hand) -> No
     with lab.heard("mno", "attached", "session-ended"):
         attach(new)
     wait_for(lambda: hand.grants("mno") == [GrantState.ENDED, GrantState.CONFIRMED])
-    assert not passes(proxy, service_port(lab))
-    with lab.heard("mno", "subscription-dead"), pytest.raises(AccessError) as refused:
+    refused(lab, proxy, service_port(lab))
+    wait_for(lambda: lab.query("mno", _OPEN, old.sim.credentials.imsi) == [(0,)])
+    with lab.untouched(), lab.heard("mno", "subscription-dead") as codes, pytest.raises(AccessError) as dead:
         attach(old)
-    assert refused.value.code == "attach-refused"
+    assert dead.value.code == "attach-refused"
+    assert codes == ["subscription-dead"]
 
 
 def test_a_copied_device_raises_the_clone_alarm(lab: Lab) -> None:
@@ -292,8 +337,9 @@ def test_a_copied_device_raises_the_clone_alarm(lab: Lab) -> None:
     lab.connects(device)
     hand = Hand(lab, device)
     wait_for(lambda: hand.grants("mno") == [GrantState.CONFIRMED])
-    with lab.heard("mno", "clone-alarm"):
+    with lab.growth() as grown, lab.heard("mno", "clone-alarm"):
         outcome = lab.switch_on(copy, until=lambda outcome: "waiting" in (line.get("stage") for line in outcome.lines))
+    assert grown == {"mno.exchange": 1, "mno.alarm": 1}
     assert [line["stage"] for line in outcome.lines] == ["started", "discovered", "waiting"]
     assert hand.grants("mno") == [GrantState.CONFIRMED]
     lab.connects(device)
@@ -402,15 +448,15 @@ def test_a_broker_takes_no_foreign_certificate(lab: Lab, hand: Hand, tmp_path: P
     own = tmp_path / "thief.crt"
     own.write_bytes(to_pem(forged.certificate))
     thief = replace(access, certificate=own, key=tmp_path / "thief.pem", name=forged.name)
-    with lab.unchanged(lab.places.sp), lab.heard("sp", "certificate-refused"), pytest.raises(AccessError) as refused:
+    with lab.untouched(), lab.heard("sp", "certificate-refused"), pytest.raises(AccessError) as refused:
         asyncio.run(publish(thief))
     assert refused.value.code == "service-refused"
     other = enrolled(lab, Hand(lab, lab.device()), tmp_path)
-    with lab.unchanged(lab.places.sp), lab.heard("sp", "connect-refused"), pytest.raises(AccessError) as refused:
+    with lab.untouched(), lab.heard("sp", "connect-refused"), pytest.raises(AccessError) as refused:
         asyncio.run(publish(replace(access, name=other.name)))
     assert refused.value.code == "service-refused"
     for version, code in ((ssl.TLSVersion.TLSv1_3, "certificate-missing"), (ssl.TLSVersion.TLSv1_2, _OLD_TLS)):
-        with lab.unchanged(lab.places.sp), lab.heard("sp", code) as codes:
+        with lab.untouched(), lab.heard("sp", code) as codes:
             assert not greeted(access.port, version)
         assert codes == [code]
     before = messages(lab)
@@ -454,7 +500,7 @@ def test_a_broker_takes_nothing_for_another_devices_topic(lab: Lab, hand: Hand, 
         (f"devices/{mine.name}/#", "topic-malformed"),
         ("$SYS/broker", "topic-not-yours"),
     ):
-        with lab.unchanged(lab.places.sp), lab.heard("sp", code), pytest.raises(AccessError) as refused:
+        with lab.untouched(), lab.heard("sp", code), pytest.raises(AccessError) as refused:
             asyncio.run(publish(mine, topic))
         assert refused.value.code == "service-lost", topic
 
@@ -466,7 +512,7 @@ def test_a_broker_takes_nothing_for_another_devices_topic(lab: Lab, hand: Hand, 
         await asyncio.wait_for(session.lost(), 120)
 
     for pattern in (theirs.topic, "#", "devices/#", "+/+/telemetry"):
-        with lab.unchanged(lab.places.sp), lab.heard("sp", "topic-not-yours"):
+        with lab.untouched(), lab.heard("sp", "topic-not-yours"):
             asyncio.run(listen(pattern))
     assert messages(lab) == count
 
@@ -488,7 +534,7 @@ def test_a_broker_takes_no_revoked_certificate(lab: Lab, hand: Hand, tmp_path: P
     wait_for(lambda: hand.grants("sp") == [GrantState.ENDED, GrantState.CONFIRMED])
     with lab.heard("sp", "certificate-revoked"):
         wait_for(lambda: publishes(old) == "service-refused")
-    with lab.unchanged(lab.places.sp), lab.heard("sp", "certificate-revoked") as codes:
+    with lab.untouched(), lab.heard("sp", "certificate-revoked") as codes:
         assert publishes(old) == "service-refused"
     assert codes == ["certificate-revoked"]
 

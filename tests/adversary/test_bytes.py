@@ -387,7 +387,7 @@ def test_devices_survive_whatever_a_relay_answers(
 
 
 def parties(grown: Counter[str]) -> Counter[str]:
-    """Return what has grown at MNO and SP: a fleet is stopped once it is connected, with receipts still on their way."""
+    """Return what has grown at MNO and SP: a fleet is stopped once it is connected, receipts are still to come."""
     return Counter({name: count for name, count in grown.items() if not name.startswith(("owner.", "gateway."))})
 
 
@@ -421,7 +421,7 @@ def test_a_forged_suite_error_does_not_bring_a_weaker_suite(lab: Lab) -> None:
 
 
 def test_a_device_reads_no_broken_message_2_or_4(lab: Lab, hand: Hand) -> None:
-    """A relay breaks any part or cuts anywhere: what the device makes of it is to back off, never a grant or refusal."""
+    """A relay breaks any part or cuts anywhere: the device backs off, and takes nothing for a grant or refusal."""
     hand.onboard("mno")
     begun = hand.begin("mno")
     response_1 = say(hand.url("mno"), begun.request_1)

@@ -20,14 +20,16 @@ import pytest
 from firstlight.chain.witness import WitnessRequest
 from firstlight.discovery.bundle import BundleRequest
 from firstlight.encoding import decode, encode
+from firstlight.errors import FirstlightError
 from firstlight.ledger.records import GOVERNANCE, Role
-from firstlight.ledger.transaction import MAX_BYTES, Deploy
+from firstlight.ledger.transaction import MAX_BYTES, Deploy, parse
 from firstlight.onboarding import wire
+from firstlight.onboarding.device import Granted
 from firstlight.onboarding.party import UNIFORM_ERROR
 from firstlight.roles.gateway.blobs import MAX_BLOB
 from firstlight.roles.holdings import find_holding
 from firstlight.roles.wire import MailAnswer, MailRequest, ProofsRequest, ReceiptPut, ReceiptQuery
-from firstlight.sealing.deposit import MAX_DEPOSIT, DepositEntry, DepositTarget, sign_deposits
+from firstlight.sealing.deposit import MAX_DEPOSIT, DepositEntry, DepositTarget, parse_deposit, sign_deposits
 from firstlight.sealing.receipt import SEALED_SIZE as RECEIPT_SIZE
 from firstlight.testing.handheld import Handheld, Said, ask
 from firstlight.testing.lab import Lab
@@ -64,7 +66,19 @@ class Endpoint:
     url: str
     honest: bytes
     limit: int
+    parse: Callable[[bytes], object]
+    """What the server reads the body with."""
+    others: frozenset[str] = frozenset()
+    """The codes of what is well formed, and cannot be served."""
     method: str = "POST"
+
+    def code(self, body: bytes) -> str:
+        """Return the code with which a body must be refused, nothing if it can be read."""
+        try:
+            self.parse(body)
+        except FirstlightError as error:
+            return error.code
+        return ""
 
     def send(self, body: bytes) -> Said:
         """Send a body."""
@@ -109,8 +123,7 @@ def unmoved(lab: Lab) -> Iterator[None]:
     with ExitStack() as stack:
         for state in (lab.places.node, lab.places.gateway):
             assert list(state.glob("*.sqlite"))
-            stack.enter_context(lab.unchanged(state))
-        stack.enter_context(lab.unchanged())
+        stack.enter_context(lab.untouched())
         yield
     assert [path.read_bytes() for path in witnesses] == before
     lab.family.check()
@@ -135,12 +148,17 @@ def attack(lab: Lab, endpoint: Endpoint) -> None:
         for body in spoilt(endpoint.honest, chance):
             said = endpoint.send(body)
             assert clear(said), (endpoint.url, body[:60].hex(), said)
+            assert said.code == endpoint.code(body), (endpoint.url, body[:60].hex(), said)
         for extra in (1, 70_000):
             said = endpoint.send(endpoint.honest + bytes(endpoint.limit + extra - len(endpoint.honest)))
             assert (said.status, said.code) == (413, "too-large")
     for body in stretched(endpoint.honest):
         said = endpoint.send(body)
         assert clear(said) or said.status == 200, (endpoint.url, body[:200].hex(), said)
+        if code := endpoint.code(body):
+            assert said.code == code, (endpoint.url, body[:200].hex(), said)
+        else:
+            assert said.code in {"", *endpoint.others}, (endpoint.url, body[:200].hex(), said)
     lab.family.check()
 
 
@@ -170,30 +188,48 @@ def _deposit(lab: Lab) -> bytes:
     return deposit
 
 
-NODE: Mapping[str, tuple[Callable[[Lab], bytes], int]] = {
-    "transactions": (_transaction, MAX_BYTES),
-    "bundles": (_bundle, BundleRequest.LIMIT),
-    "proofs": (lambda lab: ProofsRequest((BundleRequest.decode(_bundle(lab)),)).encode(), ProofsRequest.LIMIT),
+Case = tuple[Callable[[Lab], bytes], int, Callable[[bytes], object]]
+NODE: Mapping[str, Case] = {
+    "transactions": (_transaction, MAX_BYTES, parse),
+    "bundles": (_bundle, BundleRequest.LIMIT, BundleRequest.decode),
+    "proofs": (
+        lambda lab: ProofsRequest((BundleRequest.decode(_bundle(lab)),)).encode(),
+        ProofsRequest.LIMIT,
+        ProofsRequest.decode,
+    ),
 }
-GATEWAY: Mapping[str, tuple[Callable[[Lab], bytes], int]] = {
-    "bundles": (_bundle, BundleRequest.LIMIT),
-    "mail": (lambda _: MailRequest((bytes(16),)).encode(), MailRequest.LIMIT),
-    "receipts": (lambda _: ReceiptPut(bytes(16), bytes(RECEIPT_SIZE)).encode(), ReceiptPut.LIMIT),
-    "receipts/read": (lambda _: ReceiptQuery((bytes(16),), 0).encode(), ReceiptQuery.LIMIT),
+GATEWAY: Mapping[str, Case] = {
+    "bundles": (_bundle, BundleRequest.LIMIT, BundleRequest.decode),
+    "mail": (lambda _: MailRequest((bytes(16),)).encode(), MailRequest.LIMIT, MailRequest.decode),
+    "receipts": (
+        lambda _: ReceiptPut(bytes(16), bytes(RECEIPT_SIZE)).encode(),
+        ReceiptPut.LIMIT,
+        ReceiptPut.decode,
+    ),
+    "receipts/read": (
+        lambda _: ReceiptQuery((bytes(16),), 0).encode(),
+        ReceiptQuery.LIMIT,
+        ReceiptQuery.decode,
+    ),
 }
+UNPROVABLE = frozenset({"head-not-kept"})
 
 
 @pytest.mark.parametrize("name", NODE)
 def test_a_node_survives_any_bytes(lab: Lab, name: str) -> None:
     """Somebody would stop the ledger, or slip in what no rule has looked at."""
-    make, limit = NODE[name]
-    attack(lab, Endpoint(f"{_node(lab)}/v1/{name}", make(lab), limit))
+    make, limit, read = NODE[name]
+    attack(lab, Endpoint(f"{_node(lab)}/v1/{name}", make(lab), limit, read, UNPROVABLE))
+
+
+UNSIGNED = frozenset({"bad-signature", "unknown-key", "wrong-key", "bad-key-id"})
+UNSEEN = frozenset({"wrong-chain", "witness-unknown-head"})
 
 
 def test_a_witness_survives_any_bytes(lab: Lab) -> None:
     """Somebody would silence a witness, or have it sign what it has not seen."""
     url = f"{lab.addresses.witnesses[0]}/v1/witness"
-    attack(lab, Endpoint(url, _witness(lab), WitnessRequest.LIMIT))
+    attack(lab, Endpoint(url, _witness(lab), WitnessRequest.LIMIT, WitnessRequest.decode, UNSEEN))
     market = Market(lab.addresses.node, lab.places.consortium)
     height = market.height()
     with unmoved(lab):
@@ -208,40 +244,57 @@ def test_a_witness_survives_any_bytes(lab: Lab) -> None:
 @pytest.mark.parametrize("name", GATEWAY)
 def test_a_gateway_survives_any_bytes(lab: Lab, name: str) -> None:
     """Somebody would stop a gateway, or fill it."""
-    make, limit = GATEWAY[name]
-    attack(lab, Endpoint(f"{lab.url('gateway')}/v1/{name}", make(lab), limit))
+    make, limit, read = GATEWAY[name]
+    attack(lab, Endpoint(f"{lab.url('gateway')}/v1/{name}", make(lab), limit, read, UNPROVABLE))
 
 
 def test_a_gateways_deposits_survive_any_bytes(lab: Lab) -> None:
     """Somebody would stop a gateway with mail."""
-    attack(lab, Endpoint(f"{lab.url('gateway')}/v1/deposits", _deposit(lab), MAX_DEPOSIT))
+    attack(lab, Endpoint(f"{lab.url('gateway')}/v1/deposits", _deposit(lab), MAX_DEPOSIT, parse_deposit, UNSIGNED))
 
 
 def test_a_gateways_bodies_survive_any_bytes(lab: Lab) -> None:
     """Somebody puts bodies with names that are none, and bodies that are none."""
     chance, url = random.Random(SEED), f"{lab.url('gateway')}/v1/blobs"
     query = f"issuer={'00' * 16}&model={b'fl-1'.hex()}&identifier={'00' * 16}"
+    own = next((lab.places.manufacturer / "references").glob("*.corim"))
+    genuine, digest = own.read_bytes(), hashlib.sha256(own.read_bytes()).hexdigest()
+    named = f"issuer={lab.parties['manufacturer']}&model={b'fl-1'.hex()}&identifier={own.stem}"
+    assert ask(f"{url}/{digest}", method="GET").body == genuine
+    assert ask(f"{url}/{digest}?{named}", genuine, method="PUT").status == 200
+
+    def put(body: bytes, digest: str, query: str) -> str:
+        said = ask(f"{url}/{digest}?{query}", body, method="PUT")
+        assert clear(said), said
+        return said.code
+
     with unmoved(lab):
         for body in (*BOMBS, *(chance.randbytes(chance.randrange(1, 900)) for _ in range(12))):
             digest = hashlib.sha256(body).hexdigest()
-            assert clear(ask(f"{url}/{digest}?{query}", body, method="PUT"))
-            assert clear(ask(f"{url}/{digest}", body, method="PUT"))
-            assert clear(ask(f"{url}/{'00' * 32}?{query}", body, method="PUT"))
+            assert put(body, digest, query) == "reference-unknown"
+            assert put(body, digest, named) == "wrong-digest"
+            assert put(body, digest, "") == "bad-reference-name"
+            assert put(body, "00" * 32, query) == "wrong-digest"
         for text in ("", "issuer=zz", "issuer=%ff&model=%00&identifier=", "a=" * 300, query.replace("00", "0")):
-            assert clear(ask(f"{url}/{'00' * 32}?{text}", b"x", method="PUT"))
+            assert put(b"x", hashlib.sha256(b"x").hexdigest(), text) == "bad-reference-name"
         said = ask(f"{url}/{'00' * 32}?{query}", bytes(MAX_BLOB + 1), method="PUT")
         assert (said.status, said.code) == (413, "too-large")
         for digest in ("zz", "00", "00" * 33, "%00", "%ff%fe", "..%2f..%2fgateway.toml", "é".encode().hex()):
-            assert clear(ask(f"{url}/{digest}", method="GET"))
+            assert ask(f"{url}/{digest}", method="GET").code == "not-found"
 
 
 def test_a_gateways_relay_survives_any_bytes(lab: Lab) -> None:
     """Somebody sends a party, through the gateway, what is no handshake, and names parties that are none."""
+    wanted: list[str] = []
     chance, mno = random.Random(SEED), lab.parties["mno"]
     url = f"{lab.url('gateway')}/relay"
     manufacturer = lab.parties["manufacturer"]
-    with unmoved(lab):
-        for body in (*BOMBS, *(chance.randbytes(chance.randrange(1, 3_000)) for _ in range(24))):
+    held = Handheld.open(lab.device())
+    found = held.found()
+    assert isinstance(held.onboard(found, held.acting(found, found.plan.network)), Granted)
+    bodies = [*BOMBS, *(chance.randbytes(chance.randrange(1, 3_000)) for _ in range(24))]
+    with unmoved(lab), lab.heard("mno") as codes:
+        for body in bodies:
             said = ask(f"{url}/{mno}{wire.PATH}", body, content_type=wire.MEDIA_TYPE_REQUEST)
             assert said.content_type == wire.MEDIA_TYPE
             assert said.body == UNIFORM_ERROR
@@ -256,6 +309,11 @@ def test_a_gateways_relay_survives_any_bytes(lab: Lab) -> None:
         ):
             said = ask(f"{url}/{party}{wire.PATH}", b"\xf5")
             assert (clear(said), said.code) == (True, code)
+    for body in bodies:
+        with pytest.raises(FirstlightError) as why:
+            wire.parse_request(body)
+        wanted.append(why.value.code)
+    assert codes == wanted
 
 
 def test_names_in_paths_are_looked_up_or_refused(lab: Lab) -> None:
@@ -295,7 +353,9 @@ def test_a_height_beyond_the_chain_is_no_head(lab: Lab) -> None:
         assert ask(f"{url}/v1/bundles", honest.encode()).status == 200
         for height in (2**31, 2**63 - 1, 2**63, HUGE):
             fields = [bytes(32), height, *honest.to_cbor()[2:]]
-            assert clear(ask(f"{url}/v1/bundles", encode(fields)))
+            with lab.untouched():
+                said = ask(f"{url}/v1/bundles", encode(fields))
+            assert (clear(said), said.code) == (True, "head-not-kept"), said
 
 
 def test_servers_survive_what_is_not_even_http(lab: Lab) -> None:

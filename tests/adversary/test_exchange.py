@@ -239,7 +239,7 @@ def honest(lab: Lab, relay: Losing) -> Counter[str]:
 
 
 def parties(grown: Counter[str]) -> Counter[str]:
-    """Return what has grown at MNO and SP: a fleet is stopped once it is connected, with receipts still on their way."""
+    """Return what has grown at MNO and SP: a fleet is stopped once it is connected, receipts are still to come."""
     return Counter({name: count for name, count in grown.items() if not name.startswith(("owner.", "gateway."))})
 
 

@@ -87,7 +87,9 @@ def test_only_the_owner_fills_a_devices_mailbox(lab: Lab) -> None:
 
     good = signed(owner)
     assert leave(good) == (200, "")
-    many = [DepositEntry(bytes((1, one)) + bytes(14), bytes(SEALED_SIZE)) for one in range(held.birth.size + 1)]
+    many = [
+        DepositEntry(b"\x01" + one.to_bytes(2) + bytes(13), bytes(SEALED_SIZE)) for one in range(held.birth.size + 1)
+    ]
     broken = bytearray(good)
     broken[-80] ^= 1
     former_tenure = find_holding(lab.places.distributor, batch, None).origin
@@ -111,7 +113,7 @@ def test_only_the_owner_fills_a_devices_mailbox(lab: Lab) -> None:
         ),
     }  # fmt: skip
     before = ask(f"{held.gateway}/v1/mail", MailRequest((held.locator,)).encode()).body
-    with lab.unchanged(), lab.unchanged(lab.places.gateway):
+    with lab.untouched():
         assert {who: leave(deposit) for who, (deposit, _) in attacks.items()} == {
             who: expected for who, (_, expected) in attacks.items()
         }
@@ -164,7 +166,7 @@ def test_receipts_that_no_device_made_count_for_nothing(lab: Lab) -> None:
         ("wrong-tenure", thief.receipts, sealed(replace(own, tenure=1), thief.attestation, thief.receipts)),
         ("cannot-open", thief.receipts, sealed(replace(own, chain="another"), thief.attestation, thief.receipts)),
     ]
-    with lab.unchanged(lab.places.mno, lab.places.sp):
+    with lab.growth() as grown, lab.unchanged(lab.places.mno, lab.places.sp, lab.places.node):
         for _, locator, receipt in forged:
             assert ask(f"{victim.gateway}/v1/receipts", ReceiptPut(locator, receipt).encode()).status == 200
         wanted = Counter(code for code, _, _ in forged)
@@ -172,6 +174,9 @@ def test_receipts_that_no_device_made_count_for_nothing(lab: Lab) -> None:
     after = figures(lab)
     assert {name: after[name] for name in HONEST} == {name: before[name] for name in HONEST}
     assert all(after[name] for name in HONEST)
+    assert {name: count for name, count in grown.items() if name != "owner.rejected"} == {
+        "gateway.receipt": len(forged)
+    }
 
 
 HONEST = ("devices", "network_attached", "service_connected", "receipts")
@@ -186,7 +191,7 @@ def test_replayed_receipts_count_once(lab: Lab) -> None:
     found, old = held.found(), _receipts(lab, held.receipts)
     assert len(old) == 2
     lying = lab.rows(lab.places.gateway)["receipt"]
-    with lab.unchanged():
+    with lab.untouched():
         for one in old:
             assert ask(f"{held.gateway}/v1/receipts", ReceiptPut(held.receipts, one).encode()).status == 200
     assert lab.rows(lab.places.gateway)["receipt"] == lying
@@ -221,11 +226,12 @@ def test_replayed_receipts_count_once(lab: Lab) -> None:
         found = [ReceiptFound(at, held.receipts, one) for at, one in zip(cursors, shown, strict=True)]
         return honest.with_body(ReceiptPage(tuple(found)).encode())
 
-    with lab.interceptor.bending("/v1/receipts/read", bend):
+    with lab.growth() as grown, lab.interceptor.bending("/v1/receipts/read", bend):
         eventually(
             lambda: _rejected(lab) - _codes(before) == Counter({"receipt-replayed": 3}), "the owner has seen through it"
         )
     assert len(lied) == 1
+    assert set(grown) <= {"owner.rejected"}
     after = figures(lab)
     assert {name: after[name] for name in HONEST} == {name: before[name] for name in HONEST}
 
@@ -306,8 +312,7 @@ def test_reference_values_are_what_the_ledger_says_whatever_the_gateway_serves(l
 
         with (
             lab.interceptor.bending(f"/v1/blobs/{hashlib.sha256(body).hexdigest()}", bend),
-            lab.unchanged(lab.places.sp),
-            lab.only(lab.places.mno, exchange=1),
+            lab.adding("mno", exchange=1),
         ):
             assert onboard(lab, held, identifier) == Refused("reference-unknown")
         assert bent
@@ -327,7 +332,7 @@ def test_a_gateway_keeps_no_body_that_the_ledger_does_not_name(lab: Lab) -> None
         return said.status, said.code
 
     assert put(body) == (200, "")
-    with lab.unchanged(lab.places.gateway):
+    with lab.untouched():
         assert put(b"another body") == (403, "wrong-digest")
         assert put(b"another body", hashlib.sha256(body).hexdigest()) == (400, "wrong-digest")
         assert put(body, identifier=bytes(16)) == (403, "reference-unknown")
@@ -344,11 +349,12 @@ def test_an_envelope_is_bound_to_its_place(lab: Lab) -> None:
     held, other = Handheld.open(lab.device()), Handheld.open(lab.device())
     sealed = genuine(held, held.found())
     assert open_envelope(sealed, held.identity, chain=held.birth.chain, locator=held.locator)
-    for identity, chain, locator in (
-        (other.identity, held.birth.chain, held.locator),
-        (held.identity, "another", held.locator),
-        (held.identity, held.birth.chain, other.locator),
-    ):
-        with pytest.raises(FirstlightError) as why:
-            open_envelope(sealed, identity, chain=chain, locator=locator)
-        assert why.value.code == "cannot-open"
+    with lab.untouched():
+        for identity, chain, locator in (
+            (other.identity, held.birth.chain, held.locator),
+            (held.identity, "another", held.locator),
+            (held.identity, held.birth.chain, other.locator),
+        ):
+            with pytest.raises(FirstlightError) as why:
+                open_envelope(sealed, identity, chain=chain, locator=locator)
+            assert why.value.code == "cannot-open"

@@ -49,6 +49,13 @@ SQLite notes about counters of tables that are looked at themselves."""
 TURNS = 3
 QUIET = 0.4
 """Seconds without a change after which the stores are taken to be at rest."""
+_APART = {
+    "mno": "SELECT id FROM issued JOIN subscription ON grant_id = id"
+    " WHERE (state, status) NOT IN (VALUES (1, 1), (2, 2), (3, 4)) AND status != 3",
+    "sp": "SELECT id FROM issued JOIN certificate ON grant_id = id"
+    " WHERE (issued.state, certificate.state) NOT IN (VALUES (1, 1), (2, 2), (3, 3))",
+}
+"""Grants that stand otherwise than what was given out for them: used for the first time, or ended, a moment ago."""
 STORES = ("mno", "sp", "owner", "gateway", "node")
 """The roles that keep anything in a database."""
 Rows = Mapping[str, Counter[str]]
@@ -304,8 +311,7 @@ class Lab:
 
     @contextmanager
     def _gaining(self, added: Mapping[Path, Mapping[str, int]]) -> Iterator[None]:
-        if self.stirred:
-            self.settle()
+        self.settle() if self.stirred else self._wait_until_told()
         before = {state: self.rows(state) for state in added}
         yield
         for state, tables in before.items():
@@ -383,9 +389,19 @@ class Lab:
             before, since = now, since if now == before else time.monotonic()
         self.rested = before
 
+    def _wait_until_told(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while not self._told():
+            assert time.monotonic() < end, "the parties do not come to rest"
+            time.sleep(PAUSE)
+
     def _told(self) -> bool:
-        """Say whether the owner has read all receipts, and each party has noted the use of the grants in them."""
-        if not self._receipts_read():
+        """Say whether all that is on its way between the parties, and inside of them, has come to its place.
+
+        The owner has read all receipts, each party has noted the use of the grants in them, and each grant stands as
+        the subscription or certificate does that belongs to it.
+        """
+        if not self._receipts_read() or any(self.query(role, _APART[role]) for role in _APART):
             return False
         used = {grant for (grant,) in self.query("owner", "SELECT grant_id FROM receipt")}
         waiting = "SELECT id FROM issued WHERE state = ?"
