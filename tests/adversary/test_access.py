@@ -91,6 +91,8 @@ def challenged(lab: Lab, imsi: str) -> Iterator[None]:
     others = [lab.state(role) for role in STORES if role != "mno"]
     rest = "SELECT imsi, k, opc, status, slot, grant_id, confirmed_at FROM subscription ORDER BY imsi"
     number = "SELECT sqn FROM subscription WHERE imsi = ?"
+    states = "SELECT issued.state, status FROM issued JOIN subscription ON grant_id = id WHERE imsi = ?"
+    wait_for(lambda: lab.query("mno", states, imsi)[0] in {(1, 1), (2, 2)})  # an attach before this is on record
     before, rows, sqn = lab.rows(lab.places.mno), lab.query("mno", rest), lab.query("mno", number, imsi)
     with lab.unchanged(*others):
         yield

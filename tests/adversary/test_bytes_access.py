@@ -131,6 +131,8 @@ def _frame(connection: socket.socket) -> bytes:
 def only_challenged(lab: Lab, imsi: str) -> Iterator[None]:
     """Check that nothing changes in any store but the SQN of one subscription, which every challenge uses up."""
     query = "SELECT k, opc, status, slot, grant_id, confirmed_at FROM subscription WHERE imsi = ?"
+    states = "SELECT issued.state, status FROM issued JOIN subscription ON grant_id = id WHERE imsi = ?"
+    eventually(lambda: lab.query("mno", states, imsi)[0] in {(1, 1), (2, 2)}, "an attach before this is on record")
     before, own = lab.rows(lab.places.mno), lab.query("mno", query, imsi)
     with lab.unchanged(lab.places.sp, lab.places.owner, lab.places.gateway, lab.places.node):
         yield
@@ -176,6 +178,7 @@ def test_broken_second_frames_attach_nobody(lab: Lab, hand: Hand) -> None:
     """Somebody who has a device's SUCI, or the device itself, breaks off or answers the challenge with nonsense."""
     store, chance = hand.sim(hand.onboard("mno")), random.Random(SEED)
     attach(store)
+    eventually(lambda: hand.grants("mno") == [GrantState.CONFIRMED], "the use is on record")
     sim = store.sim
     identity = attach_device.identify(sim, SystemRandom())
 
@@ -494,10 +497,8 @@ def test_a_buyer_reads_no_broken_sale(lab: Lab, tmp_path: Path) -> None:
     size, chunk = len(head).to_bytes(4), 65 + 4
     cases: Sequence[tuple[str, tuple[bytes, ...]]] = (
         ("not-cbor", (b"",)),
-        ("not-cbor", (size, head[:-1])),
-        ("truncated", (size, head, sealed[:40])),
         ("truncated", (size, head, sealed[:-1])),
-        ("not-cbor", (b"\xff\xff\xff\xff", head, sealed)),
+        ("not-canonical", (b"\xff\xff\xff\xff", head, sealed)),
         ("not-canonical", ((len(head) + 1).to_bytes(4), b"\x98" + bytes([head[0] & 0x1F]) + head[1:], sealed)),
         ("cannot-open", (size, head, sealed[:-20], bytes([sealed[-20] ^ 1]), sealed[-19:])),
         ("bad-point", (size, head, sealed[:9], bytes([sealed[9] ^ 1]), sealed[10:])),

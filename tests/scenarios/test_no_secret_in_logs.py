@@ -1,10 +1,20 @@
-"""A whole run, with refusals in it: no secret made in it stands in a log, in an output, on the ledger or on a wire."""
+"""A whole run, with refusals in it: no secret made in it stands in a log, in an output, on the ledger or on a wire.
+
+Of what is stored: all private keys in files, batch secrets, salts and mailbox secrets, K, OPc and IMSIs, plan claims
+and their salts, the home network's key. Of what lives in memory only, as :mod:`recording` notes it in every process of
+the run, this one included: the private scalars of all P-256 keys that are made (so purchase keys, which are erased),
+EDHOC's ephemeral keys, ECDH results, PRKs, keystreams, message keys and exporter output, the token keys of half-open
+exchanges, RES, CK and IK, CK' and IK', K_encr, K_aut, K_re, MSK and EMSK, the proofs of sessions, the ephemeral keys,
+shared secrets and keys of SUCIs, shared secrets and keys of HPKE contexts of our own, and the secrets of all TLS
+connections. Not seen: what OpenSSL and ``cryptography`` draw and derive inside of themselves.
+"""
 
 from __future__ import annotations
 
 import base64
 import secrets
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +24,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from tests.scenarios import recording
 
+from firstlight.cli.demo import commands
 from firstlight.cli.demo.commands import CommandError, run
 from firstlight.cli.processes import Family
 from firstlight.errors import AccessError
@@ -132,16 +144,31 @@ def misbehave(lab: Lab, spare: Path) -> list[Found]:
     return found
 
 
-def test_no_secret_stands_in_logs_outputs_ledger_or_wire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[bytes] = []
-    real = subprocess.run
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """All that commands print from now on."""
+    heard: list[bytes] = []
+    real = subprocess.Popen.communicate
 
-    def listen(*words: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
-        done = real(*words, **options)
-        said.extend((done.stdout or b"", done.stderr or b""))
+    def listen(process: Any, *words: Any, **options: Any) -> tuple[Any, Any]:
+        done = real(process, *words, **options)
+        heard.extend(one for one in done if isinstance(one, bytes))
         return done
 
-    monkeypatch.setattr(subprocess, "run", listen)
+    monkeypatch.setattr(subprocess.Popen, "communicate", listen)
+    return heard
+
+
+@pytest.fixture
+def memory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where all processes of the run, and this one, note the secrets that they make; no log of theirs is there."""
+    place = tmp_path_factory.mktemp("memory")
+    monkeypatch.setattr(commands, "PROGRAM", (sys.executable, recording.__file__, str(place)))
+    with recording.recording(place):
+        yield place
+
+
+def test_no_secret_stands_in_logs_outputs_ledger_or_wire(tmp_path: Path, memory: Path, said: list[bytes]) -> None:
     hidden: list[Found] = []
     with Family(tmp_path / "output") as family:
         for lab in open_lab(tmp_path, family, devices=DEVICES):
@@ -165,11 +192,21 @@ def test_no_secret_stands_in_logs_outputs_ledger_or_wire(tmp_path: Path, monkeyp
     assert len(stored) >= 2
     seen = list(wires(lab.interceptor, lab.ledger))
     assert sum(map(len, seen)) > 100_000
-    haystack = b"\n".join([*(path.read_bytes() for path in (*logs, *stored)), *said, *seen])
+    assert sum(map(len, said)) > 2_000
+    words = b"\n".join([*(path.read_bytes() for path in logs), *said])
+    haystack = b"\n".join([words, *(path.read_bytes() for path in stored), *seen])
     assert lab.parties["mno"].encode() in haystack
     assert bytes.fromhex(lab.batch) in haystack
     leaked = sorted({name for name, secret in hidden if leaks(secret, haystack)})
     assert leaked == []
+    made = recording.recorded(memory)
+    kinds = {kind for kind, _ in made}
+    assert kinds >= recording.KINDS, recording.KINDS - kinds
+    assert {"tls CLIENT_TRAFFIC_SECRET_0", "tls SERVER_TRAFFIC_SECRET_0", "tls EXPORTER_SECRET"} <= kinds
+    assert len(list(memory.glob("*.secrets"))) > 20
+    assert {one for name, one in hidden if name.startswith("K of")} <= {one for _, one in made}, "K is exported"
+    assert sorted({kind for kind, secret in made if leaks(secret, words)}) == []
+    assert sorted({kind for kind, secret in made if secret in haystack or secret.hex().encode() in haystack}) == []
 
 
 @pytest.mark.parametrize("size", [16, 32])
