@@ -60,9 +60,9 @@ class State(Enum):
 TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
     {
         State.NEW: frozenset({State.MAIL}),
-        State.MAIL: frozenset({State.BUNDLE, State.OVER}),
-        State.BUNDLE: frozenset({State.MORE, State.OVER}),
-        State.MORE: frozenset({State.MORE, State.OVER}),
+        State.MAIL: frozenset({State.BUNDLE, State.MORE, State.OVER}),
+        State.BUNDLE: frozenset({State.MORE, State.MAIL, State.OVER}),
+        State.MORE: frozenset({State.MORE, State.MAIL, State.OVER}),
         State.OVER: frozenset(),
     }
 )
@@ -70,9 +70,10 @@ TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class AskMailbox:
-    """Fetch :class:`Mail` for this locator."""
+    """Fetch :class:`Mail` for this locator: all of it, or what the owner of a tenure (batch, number) has left there."""
 
     locator: bytes
+    tenure: tuple[bytes, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class Discovery:
         self._trust = trust
         self._nonce = nonce
         self._candidates: tuple[EnvelopeContent, ...] = ()
+        self._crowded = False
         self._request: BundleRequest | None = None
         self._prefix = (0, 0)
         self._view: View | None = None
@@ -170,12 +172,17 @@ class Discovery:
         return Failed(code, detail, None if self._view is None else self._view.trust, tuple(self._ignored))
 
     def _mail(self, answer: bytes) -> Event:
-        opened = (self._open(sealed) for sealed in Mail.decode(answer).envelopes)
+        envelopes = Mail.decode(answer).envelopes
+        opened = (self._open(sealed) for sealed in envelopes)
         fitting = [one for one in opened if one is not None]
-        if not fitting:
-            return self._fail("no-mail", "no envelope opens")
         self._candidates = tuple(sorted(fitting, key=lambda one: (one.tenure, one.revision), reverse=True))
-        self._set_prefix(min(one.prefix_length for one in fitting))
+        if self._view is not None:
+            self._crowded = False
+            return self._judge(self._view)
+        self._crowded = len(envelopes) >= MAX_ENVELOPES
+        if not fitting and not self._crowded:
+            return self._fail("no-mail", "no envelope opens")
+        self._set_prefix(min((one.prefix_length for one in fitting), default=0))
         names = tuple(dict.fromkeys(party_name(party) for party in _networks(fitting)))[:MAX_NETWORKS]
         self._request = self._trust.request(self._nonce, batch=self._birth.batch, prefix=self._prefix, names=names)
         self._move(State.BUNDLE)
@@ -214,6 +221,8 @@ class Discovery:
             return self._lengthen(view)
         _check_deployed(view.standing)
         fitting = self._fitting(view.standing)
+        if fitting is None and self._crowded:
+            return self._ask_by_name(view.standing)
         if fitting is None:
             return self._fail("no-plan", "no envelope fits the plan of the tenure that counts")
         digests, plan = fitting
@@ -223,6 +232,14 @@ class Discovery:
         network = usable(view, plan.network.party, Role.MNO)
         self._move(State.OVER)
         return Discovered(plan, digests, network, view, view.standing, self._prefix)
+
+    def _ask_by_name(self, standing: Standing) -> Event:
+        """Ask once for the envelopes of the tenure that counts alone: others have filled the mailbox.
+
+        That tells the gateway whose the device is, which it learns anyway.
+        """
+        self._move(State.MAIL)
+        return AskMailbox(self._locator, (self._birth.batch, standing.number))
 
     def _lengthen(self, view: View) -> Event:
         depth, length = depth_of(self._birth.size), self._prefix[1]

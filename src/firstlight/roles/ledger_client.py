@@ -20,8 +20,20 @@ from firstlight.encoding import Record
 from firstlight.engines.port import Genesis
 from firstlight.errors import ConfigError, MalformedError, ProofError, RuleError, StoreError, TransportError
 from firstlight.files import read_limited, remove, write_atomic
-from firstlight.ledger.records import Batch, Party, Tenure, batch_name, party_name, tenure_name
-from firstlight.ledger.transaction import MAX_BYTES, parse
+from firstlight.ledger.records import Batch, Party, Tenure, TenureState, batch_name, party_name, tenure_name
+from firstlight.ledger.transaction import (
+    MAX_BYTES,
+    Accept,
+    Deploy,
+    Freeze,
+    Offer,
+    Recover,
+    Retire,
+    Transaction,
+    Unfreeze,
+    Withdraw,
+    parse,
+)
 from firstlight.ports import Random
 from firstlight.roles.wire import HeaderAnswer, TransactionAnswer
 from firstlight.transports.client import CBOR, RemoteError, Response, SyncClient
@@ -34,6 +46,7 @@ PATIENCE = 20.0
 PAUSE = 0.05
 _RETRIES = 3
 _TRIES = 3
+_OWNERS = (Offer, Accept, Withdraw, Deploy, Freeze, Unfreeze, Retire, Recover)
 _R = TypeVar("_R", bound=Record)
 
 
@@ -113,9 +126,12 @@ class LedgerClient:
     def submit(self, transaction: bytes) -> Submitted:
         """Submit a transaction and return once it is committed. The same one may be submitted again.
 
-        Raises :class:`RuleError` with the code of the rule that refused it.
+        What an owner does is believed once the ledger proves it, whatever the node says. Raises :class:`RuleError` with
+        the code of the rule that refused it, :class:`ProofError` (``not-committed``) where the node says that it is
+        done and the ledger proves that it is not.
         """
-        identifier = parse(transaction).id
+        parsed = parse(transaction)
+        identifier = parsed.id
         try:
             body = self._post("transactions", transaction)
         except RemoteError as error:
@@ -126,7 +142,27 @@ class LedgerClient:
         if answer.id != identifier or answer.code != "ok":
             raise TransportError("bad-response", "the node answers about another transaction")
         self._committed = max(self._committed, answer.height)
+        if not self._counted(parsed):
+            raise ProofError("not-committed", "the node says that it is done, and the ledger proves that it is not")
         return Submitted(identifier, answer.height)
+
+    def _counted(self, transaction: Transaction) -> bool:
+        """Say whether the ledger proves that a transaction about a tenure has counted.
+
+        A transaction counts by its sequence, which its tenure's origin keeps; a recovery puts its own key there, and an
+        offer that is taken back is one no more.
+        """
+        body = transaction.body
+        if not isinstance(body, _OWNERS):
+            return True
+        tenure = self.tenure(body.batch, body.tenure)
+        match body:
+            case Recover():
+                return tenure.key == body.key
+            case Accept() | Withdraw():
+                return tenure.state is not TenureState.OFFERED
+        origin = tenure if tenure.origin == body.tenure else self.tenure(body.batch, tenure.origin)
+        return origin.sequence >= transaction.sequence
 
     def submit_kept(self, path: Path, make: Callable[[], bytes]) -> Submitted:
         """Submit the transaction that is kept in the file ``path``, or one that ``make`` returns, which is kept first.

@@ -27,6 +27,7 @@ from firstlight.discovery.bundle import BundleRequest, HeadProof
 from firstlight.discovery.machine import MAX_ENVELOPES
 from firstlight.encoding import Bytes16, Bytes32, Count, Range, Record, Size, Text, Uint, Uint32
 from firstlight.engines.port import Committed
+from firstlight.errors import MalformedError
 from firstlight.ledger.transaction import Kind
 from firstlight.sealing import envelope, receipt
 
@@ -119,9 +120,24 @@ class DepositAnswer(Record):
 
 @dataclass(frozen=True, slots=True)
 class MailRequest(Record):
-    """Under which locators to look for envelopes."""
+    """Under which locators to look for envelopes: for all, or (``batch``) for those left for ``tenure`` of a batch.
+
+    Raises :class:`MalformedError` (``bad-tenure``) for a tenure without its batch, or the other way round.
+    """
 
     locators: Annotated[tuple[Bytes16, ...], Count(MAX_LOCATORS, 1)]
+    batch: Bytes16 | None = None
+    tenure: Uint32 = 0
+
+    def __post_init__(self) -> None:
+        """Check what the bounds of single fields do not say."""
+        if (self.batch is None) != (self.tenure == 0):
+            raise MalformedError("bad-tenure", "a tenure goes with its batch")
+
+    @classmethod
+    def of(cls, locator: bytes, tenure: tuple[bytes, int] | None = None) -> MailRequest:
+        """Return a device's request: for all mail under its locator, or what was left for a tenure (batch, number)."""
+        return cls((locator,), *(tenure or (None, 0)))
 
 
 @dataclass(frozen=True, slots=True)

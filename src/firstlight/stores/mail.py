@@ -94,7 +94,8 @@ class MailStore(Store):
 
         ``live_revision`` and ``count`` are those of the tenure's record at the gateway's head; slots of earlier
         revisions are cleared. Raises ``revision-not-current`` (neither the live nor the next), ``slots-full``
-        (more locators than the tenure has devices), ``store-full``; then nothing has changed.
+        (more locators than the tenure has devices), ``store-full``; then nothing has changed. Of slots that were filled
+        before some devices were sold, what is there can still be replaced.
         """
         if listed.revision not in {live_revision, live_revision + 1} or listed.revision > _MAX_REVISION:
             raise StoreError("revision-not-current", f"revision {listed.revision}, live is {live_revision}")
@@ -110,7 +111,7 @@ class MailStore(Store):
                 (*slot, *(row[0] for row in rows)),
             ).fetchone()[0]
             filled: int = held + len(rows) - known
-            if filled > count:
+            if filled > max(count, held):
                 raise StoreError("slots-full", f"{filled} envelopes for {count} devices")
             if self._all_held(run) - held + filled > self._limits.envelopes:
                 raise StoreError("store-full", "the gateway holds as many envelopes as it may")
@@ -132,8 +133,21 @@ class MailStore(Store):
         with self._database.transaction() as run:
             _clear(run, batch, tenure, _MAX_REVISION)
 
-    def envelopes(self, locator: bytes, *, after: int = 0, limit: int = 16) -> tuple[StoredMail, ...]:
-        """Return up to ``limit`` envelopes under ``locator`` with an id above ``after``; a device tries all of them."""
+    def envelopes(
+        self, locator: bytes, *, after: int = 0, limit: int = 16, tenure: tuple[bytes, int] | None = None
+    ) -> tuple[StoredMail, ...]:
+        """Return up to ``limit`` envelopes under ``locator`` with an id above ``after``; a device tries all of them.
+
+        With ``tenure`` (batch, number) only those that were left for that tenure: at most two, whoever else has left
+        what there.
+        """
+        if tenure is not None:
+            batch, number = tenure
+            query = (
+                "SELECT id, locator, sealed FROM envelope"
+                " WHERE locator = ? AND batch = ? AND tenure = ? AND id > ? ORDER BY id LIMIT ?"
+            )
+            return self._mail(query, (locator, batch, number, after, limit))
         query = "SELECT id, locator, sealed FROM envelope WHERE locator = ? AND id > ? ORDER BY id LIMIT ?"
         return self._mail(query, (locator, after, limit))
 

@@ -114,8 +114,8 @@ class Hand:
         event = machine.start()
         while True:
             match event:
-                case AskMailbox(locator):
-                    answer = post(name, "/v1/mail", MailRequest((locator,)).encode())
+                case AskMailbox(locator, tenure):
+                    answer = post(name, "/v1/mail", MailRequest.of(locator, tenure).encode())
                 case AskBundle(request) | AskMore(request):
                     answer = post(name, "/v1/bundles", request.encode())
                 case Discovered():

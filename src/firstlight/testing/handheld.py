@@ -134,8 +134,8 @@ class Handheld:
             match event:
                 case Discovered() | Failed():
                     return event
-                case AskMailbox(locator):
-                    path, body = "/v1/mail", MailRequest((locator,)).encode()
+                case AskMailbox(locator, tenure):
+                    path, body = "/v1/mail", MailRequest.of(locator, tenure).encode()
                 case AskBundle(request) | AskMore(request):
                     path, body = "/v1/bundles", request.encode()
             event = machine.receive(bend(path, ask(self.gateway + path, body).body))

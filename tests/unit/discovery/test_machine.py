@@ -27,7 +27,7 @@ from firstlight.identity.birth import BirthCredential, Leaf
 from firstlight.ledger.records import PartyStatus, Role, TenureState, party_name, tenure_name
 from firstlight.plan.claims import PartyKind, Plan, new_claim, new_plan
 from firstlight.roles.wire import MailAnswer
-from firstlight.sealing.envelope import EnvelopeContent, seal_envelope
+from firstlight.sealing.envelope import SEALED_SIZE, EnvelopeContent, seal_envelope
 from firstlight.sealing.locator import mailbox_locator
 from firstlight.testing.bundles import BATCH, NETWORK, Ledger, a_party, origin
 from firstlight.testing.chains import CHAIN, P256Key
@@ -51,6 +51,7 @@ def a_plan(seed: int = 0, *parties: tuple[PartyKind, bytes]) -> Plan:
 
 
 PLAN = a_plan()
+OTHER_PLAN = a_plan(1)
 
 
 def birth_in(ledger: Ledger) -> BirthCredential:
@@ -88,6 +89,8 @@ class World:
     mail: tuple[bytes, ...]
     trust: Trust
     asked: list[Event]
+    named: tuple[bytes, ...] = ()
+    """What was left for the tenure that counts, if it is asked for by name."""
 
     @classmethod
     def new(cls, *mail: bytes) -> "World":
@@ -100,6 +103,9 @@ class World:
         return Discovery(birth_in(self.ledger), IDENTITY, gateway=GATEWAY, trust=self.trust, nonce=NONCE)
 
     def answer(self, event: Event) -> bytes:
+        if isinstance(event, AskMailbox) and event.tenure is not None:
+            assert event == AskMailbox(LOCATOR, (BATCH, 2))
+            return Mail(self.named).encode()
         if isinstance(event, AskMailbox):
             return Mail(self.mail if event.locator == LOCATOR else ()).encode()
         if isinstance(event, AskBundle):
@@ -155,6 +161,33 @@ def test_a_region_split_since_the_envelope_was_sealed() -> None:
     assert found.standing.number == 2
     assert [type(event) for event in world.asked] == [AskMailbox, AskBundle, AskMore]
     assert found.prefix == (INDEX >> 6, 4)
+
+
+GARBAGE = bytes(SEALED_SIZE)
+
+
+@pytest.mark.parametrize("crowd", [(GARBAGE,) * MAX_ENVELOPES, (envelope(OTHER_PLAN),) * MAX_ENVELOPES])
+def test_a_crowded_mailbox_is_asked_for_the_owners_mail_alone(crowd: tuple[bytes, ...]) -> None:
+    """Others fill the mailbox, with what does not open or with what was once deployed; the region is split besides."""
+    world = World.new(*crowd)
+    world.ledger.split(0, 256, 3, origin(3, 256, previous=2))
+    world.named = (envelope(),)
+    found = world.success()
+    assert found.standing.number == 2
+    assert [type(event) for event in world.asked] == [AskMailbox, AskBundle, AskMore, AskMailbox] + (
+        [AskMore] if crowd[0] == GARBAGE else []
+    )
+    world.named = ()
+    assert world.failure() == "no-plan"
+    assert [type(event) for event in world.asked].count(AskMailbox) == 4
+
+
+def test_a_mailbox_with_room_is_not_asked_twice() -> None:
+    """Where nothing can be hidden, the gateway is not told which tenure is meant."""
+    assert World.new(*(GARBAGE,) * (MAX_ENVELOPES - 1)).failure() == "no-mail"
+    world = World.new(*(envelope(OTHER_PLAN),) * (MAX_ENVELOPES - 1))
+    assert world.failure() == "no-plan"
+    assert [type(event) for event in world.asked] == [AskMailbox, AskBundle]
 
 
 def test_the_next_longer_prefix_is_one_that_an_envelope_names() -> None:

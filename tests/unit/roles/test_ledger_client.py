@@ -11,11 +11,26 @@ from firstlight.discovery.bundle import Bundle
 from firstlight.discovery.verify import Trust
 from firstlight.errors import ConfigError, FirstlightError, ProofError, TransportError
 from firstlight.ledger.records import Party, party_name
-from firstlight.ledger.transaction import UpdateParty, build
+from firstlight.ledger.transaction import (
+    Accept,
+    Body,
+    Deploy,
+    Freeze,
+    Offer,
+    Recover,
+    Unfreeze,
+    UpdateParty,
+    Withdraw,
+    build,
+    parse,
+)
 from firstlight.roles.ledger_client import LedgerClient
+from firstlight.roles.wire import TransactionAnswer
 from firstlight.testing.chains import GENESIS, P256Key
+from firstlight.testing.ledgers import digest
 from firstlight.testing.memory_node import MemoryNode
 from firstlight.testing.random import SeededRandom
+from firstlight.trees.ownership import Selection
 
 
 @pytest.fixture
@@ -60,6 +75,46 @@ def test_what_was_submitted_shows_and_refusals_keep_their_code(node: MemoryNode,
         with pytest.raises(FirstlightError) as caught:
             ledger.submit(build(body, chain=node.genesis.chain, sequence=7, signer=maker))
     assert caught.value.code == "wrong-sequence"
+
+
+def test_what_an_owner_does_is_believed_once_it_is_proven(tmp_path: Path) -> None:
+    """The node answers that a transaction is committed, and drops it, for each kind that an owner sends."""
+    node, owner, buyer, recovery = Dropping(), P256Key("owner"), P256Key("buyer"), P256Key("recovery")
+    maker = P256Key("maker")
+    party = node.ledger.register(maker)
+    batch = node.ledger.anchor(maker, party, owner, recovery=digest(recovery.public))
+    some, all_of_it = Selection.of([0]), Selection.of([(0, 8)])
+    expiry = node.ledger.time + 3_600
+    bodies: list[tuple[Body, P256Key, int]] = [
+        (Deploy(batch, 1, bytes(32), None), owner, 1),
+        (Freeze(batch, 1, some), owner, 2),
+        (Unfreeze(batch, 2, some), owner, 3),
+        (Offer(batch, 1, buyer.public, expiry, some), owner, 4),
+        (Withdraw(batch, 3), owner, 5),
+        (Offer(batch, 1, buyer.public, expiry, all_of_it), owner, 6),
+        (Accept(batch, 4, bytes(32), 0), buyer, 1),
+        (Recover(batch, 1, recovery.public, P256Key("fresh").public, bytes(32)), recovery, 1),
+    ]
+    with client(node, tmp_path / "memory") as ledger:
+        for body, signer, sequence in bodies:
+            data = build(body, chain=node.genesis.chain, sequence=sequence, signer=signer)
+            node.drops = True
+            with pytest.raises(ProofError) as caught:
+                ledger.submit(data)
+            assert caught.value.code == "not-committed", body
+            node.drops = False
+            assert ledger.submit(data).id == parse(data).id
+
+
+class Dropping(MemoryNode):
+    """Says that it is done, and does nothing, while ``drops``."""
+
+    drops = False
+
+    def _submit(self, data: bytes) -> TransactionAnswer:
+        if not self.drops:
+            return super()._submit(data)
+        return TransactionAnswer(parse(data).id, 1, "ok", "", parse(data).kind, b"", 0, 0)
 
 
 def test_a_node_that_lags_is_waited_for_and_given_up(node: MemoryNode, tmp_path: Path) -> None:

@@ -62,6 +62,15 @@ def test_a_former_owner_overwrites_nothing(store: MailStore) -> None:
     assert fills(store, 1) == [3, 2]
 
 
+def test_what_was_left_for_one_tenure_is_found_whoever_else_left_what_there(store: MailStore) -> None:
+    for tenure in range(1, 6):
+        store.deposit(listed(1, tenure=tenure, fill=tenure), live_revision=1, count=5)
+        store.deposit(listed(1, tenure=tenure, revision=2, fill=10 * tenure), live_revision=1, count=5)
+    assert [mail.sealed[0] for mail in store.envelopes(locator(1), limit=4)] == [1, 10, 2, 20]
+    assert [mail.sealed[0] for mail in store.envelopes(locator(1), limit=4, tenure=(BATCH, 5))] == [5, 50]
+    assert store.envelopes(locator(1), tenure=(bytes(16), 5)) == ()
+
+
 def test_only_the_live_and_the_next_revision_have_slots(store: MailStore) -> None:
     store.deposit(listed(1, revision=1), live_revision=1, count=2)
     store.deposit(listed(1, revision=2, fill=2), live_revision=1, count=2)
@@ -86,6 +95,15 @@ def test_a_tenure_has_no_more_slots_than_devices(store: MailStore) -> None:
     assert refused(error) == "slots-full"
     assert fills(store, 2) == [1]
     assert store.deposit(listed(3), live_revision=1, count=3) == 3
+
+
+def test_what_was_left_before_a_sale_can_be_replaced(store: MailStore) -> None:
+    assert store.deposit(listed(1, 2, 3), live_revision=1, count=3) == 3
+    assert store.deposit(listed(1, fill=9), live_revision=1, count=2) == 3
+    assert fills(store, 1) == [9]
+    with pytest.raises(StoreError) as caught:
+        store.deposit(listed(4), live_revision=1, count=2)
+    assert refused(caught) == "slots-full"
 
 
 def test_all_envelopes_are_capped_too_and_clearing_makes_room(store: MailStore) -> None:

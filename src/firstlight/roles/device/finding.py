@@ -53,8 +53,8 @@ async def _ask(unit: Unit, gateway: Gateway) -> Discovered | Failed:
         match event:
             case Discovered() | Failed():
                 return event
-            case AskMailbox(locator):
-                answer = await gateway.mail(locator)
+            case AskMailbox(locator, tenure):
+                answer = await gateway.mail(locator, tenure)
             case AskBundle(request) | AskMore(request):
                 answer = await gateway.prove(request)
         event = machine.receive(answer)

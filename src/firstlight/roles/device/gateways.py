@@ -36,9 +36,9 @@ class Gateway:
         self._url = url.rstrip("/")
         self._http = http
 
-    async def mail(self, locator: bytes) -> bytes:
-        """Return what lies under ``locator``."""
-        return await self._post("/v1/mail", MailRequest((locator,)).encode())
+    async def mail(self, locator: bytes, tenure: tuple[bytes, int] | None = None) -> bytes:
+        """Return what lies under ``locator``: all, or what was left for a tenure (batch, number)."""
+        return await self._post("/v1/mail", MailRequest.of(locator, tenure).encode())
 
     async def prove(self, request: BundleRequest) -> bytes:
         """Return the answer to ``request``."""

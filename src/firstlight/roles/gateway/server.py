@@ -114,7 +114,12 @@ class Gateway:
 
     def _mail(self, request: MailRequest) -> MailAnswer:
         share = MAX_ENVELOPES // min(len(request.locators), MAX_LOCATORS)
-        found = [one.sealed for locator in request.locators for one in self.store.envelopes(locator, limit=share)]
+        tenure = None if request.batch is None else (request.batch, request.tenure)
+        found = [
+            one.sealed
+            for locator in request.locators
+            for one in self.store.envelopes(locator, limit=share, tenure=tenure)
+        ]
         return MailAnswer(tuple(found))
 
     async def put_receipt(self, put: ReceiptPut) -> None:
