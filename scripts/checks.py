@@ -133,10 +133,10 @@ class Source:
                     todo.append(one)
         return list(found.values())
 
-    def named(self, name: str) -> Function:
-        """Return the one function with a name that ends so, those of verifiers first."""
+    def named(self, name: str, module: str) -> Function:
+        """Return the function with a name that ends so: that of ``module``, or else a verifier."""
         fitting = [one for full, one in self.functions.items() if f".{full}".endswith(f".{name}")]
-        fitting.sort(key=lambda one: (not numbered(one.doc), one.full))
+        fitting.sort(key=lambda one: (one.module != module, not numbered(one.doc), one.full))
         assert fitting, f"a check names {name}, and there is no such function"
         return fitting[0]
 
@@ -166,7 +166,7 @@ def checks() -> tuple[Check, ...]:
             own = [*(word for word in words if codes.get(word)), *_by_number(verifier.module, reached, number)]
             if verifier.full == TABLED:
                 own = [*table[text.partition(":")[0]]]
-            parts = tuple(known.named(name).full for name in dict.fromkeys(_references(text)))
+            parts = tuple(known.named(name, verifier.module).full for name in dict.fromkeys(_references(text)))
             found.append(Check(verifier.full, number, text, tuple(dict.fromkeys(own)), parts))
     return tuple(found)
 
