@@ -23,7 +23,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, ClassVar, Self
 
 import cbor2
@@ -31,8 +31,12 @@ import cbor2
 from firstlight.errors import MalformedError
 
 UINT_MAX = 2**64 - 1
+_INT_MIN = -(2**64)
 MAX_DEPTH = 16
 DEFAULT_LIMIT = 65_536
+_ATOMS = frozenset({bytes, str, bool, type(None)})
+"""Types whose every value has one encoding only."""
+_INTEGERS = frozenset({int})
 _FOREIGN = (cbor2.CBORError, ValueError, OverflowError, TypeError, MemoryError)
 
 
@@ -49,12 +53,18 @@ def encode(value: object) -> bytes:
 
     Raises :class:`MalformedError` (``unencodable``) for anything else.
     """
-    return cbor2.dumps(_normal(value, MAX_DEPTH, "unencodable"))
+    return cbor2.dumps(value if type(value) in _ATOMS else _normal(value, MAX_DEPTH, "unencodable"))
+
+
+@lru_cache(maxsize=256, typed=True)
+def encode_integer(value: int) -> bytes:
+    """Return the deterministic CBOR of an integer; for labels and lengths, of which there are few."""
+    return encode(value)
 
 
 def encode_sequence(*values: object) -> bytes:
     """Return a CBOR sequence (RFC 8742): the items one after the other."""
-    return b"".join(encode(value) for value in values)
+    return b"".join([encode(value) for value in values])
 
 
 def decode(data: bytes, *, limit: int = DEFAULT_LIMIT, depth: int = MAX_DEPTH, tags: Iterable[int] = ()) -> Any:
@@ -66,13 +76,10 @@ def decode(data: bytes, *, limit: int = DEFAULT_LIMIT, depth: int = MAX_DEPTH, t
     """
     if len(data) > limit:
         raise MalformedError("too-large", f"{len(data)} bytes, at most {limit}")
+    decoders = {number: _tagger(number) for number in tags} if tags else None
     try:
         value = cbor2.loads(
-            data,
-            max_depth=depth,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-            semantic_decoders={number: _tagger(number) for number in tags},
+            data, max_depth=depth, allow_indefinite=False, allow_duplicate_keys=False, semantic_decoders=decoders
         )
     except _FOREIGN as error:
         raise MalformedError("not-cbor", str(error)) from error
@@ -95,7 +102,8 @@ def decode_sequence(data: bytes, *, items: int, limit: int = DEFAULT_LIMIT, dept
             values.append(decoder.decode())
         except _FOREIGN as error:
             raise MalformedError("not-cbor", str(error)) from error
-        canonical += cbor2.dumps(_normal(values[-1], depth, "not-canonical"))
+        last = values[-1]
+        canonical += cbor2.dumps(last if type(last) in _ATOMS else _normal(last, depth, "not-canonical"))
         if not data.startswith(canonical):
             raise MalformedError("not-canonical", "bytes are not the deterministic encoding")
     return values
@@ -114,30 +122,30 @@ def _thaw(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=256)
+def _ordered(keys: tuple[int, ...]) -> list[int]:
+    """Return integers in the order of their encodings; maps of one kind come with the same keys over and over."""
+    return sorted(keys, key=_order)
+
+
 def _order(key: int) -> tuple[bool, int]:
     """Return what sorts integers as the bytes of their encodings do: from 0 up, then from -1 down."""
     return key < 0, abs(key)
 
 
-def _integer(value: int, code: str) -> int:
-    if not -UINT_MAX - 1 <= value <= UINT_MAX:
-        raise MalformedError(code, "integer beyond 64 bits")
-    return value
-
-
 def _normal(value: Any, depth: int, code: str) -> Any:
     """Return ``value`` with every map in the bytewise order of its encoded keys, or raise ``code``."""
     kind = type(value)
-    if kind is bytes or kind is str or kind is bool or value is None:
+    if kind in _ATOMS or (kind is int and _INT_MIN <= value <= UINT_MAX):
         return value
     if kind is int:
-        return _integer(value, code)
+        raise MalformedError(code, "integer beyond 64 bits")
     if depth <= 0:
         raise MalformedError(code, "nested too deeply")
     if kind is list or kind is tuple:
-        return [item if type(item) is bytes else _normal(item, depth - 1, code) for item in value]
-    if kind is dict and all(type(key) is int for key in value):
-        return {key: _normal(value[_integer(key, code)], depth - 1, code) for key in sorted(value, key=_order)}
+        return [item if type(item) in _ATOMS else _normal(item, depth - 1, code) for item in value]
+    if kind is dict and set(map(type, value)) == _INTEGERS and min(value) >= _INT_MIN and max(value) <= UINT_MAX:
+        return {key: _normal(value[key], depth - 1, code) for key in _ordered(tuple(value))}
     if kind is dict:
         if any(map(_tagged, value)):
             raise MalformedError(code, "a tag has no place in a map's key")
@@ -229,7 +237,8 @@ Uri = Annotated[str, Text(r"[a-z][a-z0-9+.-]{1,11}://[A-Za-z0-9.\-\[\]:]{1,80}(/
 # --- records ----------------------------------------------------------------------------------
 
 _Parse = Callable[[Any], Any]
-_Dump = Callable[[Any], Any]
+_Dump = Callable[[Any], Any] | None
+"""How a value is made one of CBOR's; None where it is one already."""
 
 
 class Record:
@@ -241,7 +250,9 @@ class Record:
 
     def to_cbor(self) -> list[Any]:
         """Return the fields as a list of CBOR values."""
-        return [dump(getattr(self, name)) for name, dump, _ in _plan(type(self))]
+        return [
+            getattr(self, name) if dump is None else dump(getattr(self, name)) for name, dump, _ in _plan(type(self))
+        ]
 
     @classmethod
     def from_cbor(cls, value: object) -> Self:
@@ -249,12 +260,13 @@ class Record:
         plan = _plan(cls)
         if type(value) is not list or len(value) != len(plan):
             raise _shape(cls.__name__, f"not an array of {len(plan)}")
-        arguments = []
-        for (name, _, parse), item in zip(plan, value, strict=True):
-            try:
+        arguments: list[Any] = []
+        try:
+            for (_, _, parse), item in zip(plan, value, strict=True):
                 arguments.append(parse(item))
-            except MalformedError as error:
-                raise MalformedError(error.code, f"{cls.__name__}.{name}: {error.detail}") from None
+        except MalformedError as error:
+            name = plan[len(arguments)][0]
+            raise MalformedError(error.code, f"{cls.__name__}.{name}: {error.detail}") from None
         return cls(*arguments)
 
     def encode(self) -> bytes:
@@ -282,10 +294,6 @@ def _compile(cls: type[Any]) -> _Plan:
 _plan = typing.cast("Callable[[type[Any]], _Plan]", cache(_compile))
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 def _codec(hint: Any) -> tuple[_Dump, _Parse]:
     """Return how a value of type ``hint`` is written and how it is read."""
     bound: Any = None
@@ -293,13 +301,13 @@ def _codec(hint: Any) -> tuple[_Dump, _Parse]:
         hint, bound = typing.get_args(hint)[:2]
     origin = typing.get_origin(hint)
     if hint is bytes and isinstance(bound, Size):
-        return _same, _bytes_parser(bound)
+        return None, _bytes_parser(bound)
     if hint is int and isinstance(bound, Range):
-        return _same, _int_parser(bound)
+        return None, _int_parser(bound)
     if hint is str and isinstance(bound, Text):
-        return _same, _text_parser(bound)
+        return None, _text_parser(bound)
     if hint is bool:
-        return _same, _parse_bool
+        return None, _parse_bool
     if origin is tuple:
         return _tuple_codec(typing.get_args(hint), bound)
     if origin in (types.UnionType, typing.Union):
@@ -367,7 +375,7 @@ def _optional_codec(arguments: tuple[Any, ...]) -> tuple[_Dump, _Parse]:
         raise TypeError(f"a record field cannot be a union of {arguments!r}")
     dump, parse = _codec(kinds[0])
     return (
-        lambda value: None if value is None else dump(value),
+        None if dump is None else lambda value: None if value is None else dump(value),
         lambda value: None if value is None else parse(value),
     )
 
@@ -389,7 +397,7 @@ def _tuple_codec(arguments: tuple[Any, ...], bound: Any) -> tuple[_Dump, _Parse]
         return tuple(read(item) for (_, read), item in zip(codecs, value, strict=True))
 
     return (
-        lambda value: [write(item) for (write, _), item in zip(codecs, value, strict=True)],
+        lambda value: [item if write is None else write(item) for (write, _), item in zip(codecs, value, strict=True)],
         parse,
     )
 
@@ -402,7 +410,7 @@ def _list_codec(item: Any, count: Count) -> tuple[_Dump, _Parse]:
             raise _shape("array", f"not of {count.low} to {count.high} items")
         return tuple([parse_item(entry) for entry in value])
 
-    return (lambda value: [dump(entry) for entry in value]), parse
+    return (list if dump is None else lambda value: [dump(entry) for entry in value]), parse
 
 
 def _packed_parser(bound: Packed) -> _Parse:

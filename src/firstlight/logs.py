@@ -7,12 +7,15 @@ long run of hexadecimal or decimal digits and of base64 cut out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -28,6 +31,7 @@ WORDS = frozenset({"step", "method", "path", "url", "error", "logger"})
 """Fields that take short names, never values."""
 TEXT = frozenset({"detail", "hint"})
 FIELDS = IDENTIFIERS | NUMBERS | WORDS | TEXT
+_AS_JSON = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 _SHOWN = 8
 _LONGEST = 240
 _HEX = re.compile(r"([0-9a-f]{2}){8,}")
@@ -40,7 +44,7 @@ class Sink(Protocol):
     """Where a rendered line goes."""
 
     def write(self, line: str, /) -> object:
-        """Take one line, newline included."""
+        """Take one line, or several, newlines included."""
         ...
 
 
@@ -69,10 +73,28 @@ class Log:
         """Log an error of our own tree by its code and detail."""
         self._write("warning", error.code, {"error": type(error).__name__, "detail": error.detail, **fields})
 
+    @contextlib.contextmanager
+    def gathered(self) -> Iterator[Log]:
+        """Have a log whose lines are written at the end of the block, at once: a write costs more than a line."""
+        lines = _Lines()
+        yield Log(self._role, self._clock, lines)
+        for sink in self._sinks if lines.lines else ():
+            sink.write("".join(lines.lines))
+
     def _write(self, level: str, code: str, fields: dict[str, object]) -> None:
         line = render(self._clock.now(), level, self._role, code, fields)
         for sink in self._sinks:
             sink.write(line)
+
+
+class _Lines:
+    """A sink that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, line: str, /) -> None:
+        self.lines.append(line)
 
 
 def render(now_ns: int, level: str, role: str, code: str, fields: dict[str, object]) -> str:
@@ -84,12 +106,21 @@ def render(now_ns: int, level: str, role: str, code: str, fields: dict[str, obje
     if not _CODE.fullmatch(code):
         raise ConfigError("unloggable", "a code is lower-case words joined by hyphens")
     seconds, rest = divmod(now_ns, 1_000_000_000)
-    stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    line: dict[str, object] = {"time": f"{stamp}.{rest // 1000:06d}Z", "level": level, "role": role, "code": code}
+    line: dict[str, object] = {
+        "time": f"{_stamp(seconds)}.{rest // 1000:06d}Z",
+        "level": level,
+        "role": role,
+        "code": code,
+    }
     for name, value in fields.items():
         if value is not None:
             line[name] = _shown(name, value)
-    return json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n"
+    return _AS_JSON(line) + "\n"
+
+
+@lru_cache(maxsize=4)
+def _stamp(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _shown(name: str, value: object) -> str | int | float:
@@ -110,7 +141,7 @@ def masked(text: str) -> str:
 
 
 class LogFile:
-    """A file, 0600, that lines are appended to; each line is one write."""
+    """A file, 0600, that lines are appended to; no line is ever cut in two by another process's."""
 
     def __init__(self, path: Path) -> None:
         """Open ``path`` for appending; :class:`StoreError` (``file-not-written``)."""
@@ -122,7 +153,7 @@ class LogFile:
             raise StoreError("file-not-written", f"{path}: {error.strerror or error}") from error
 
     def write(self, line: str, /) -> None:
-        """Append ``line``."""
+        """Append ``line``, or several, in one write."""
         os.write(self._descriptor, line.encode())
 
     def close(self) -> None:

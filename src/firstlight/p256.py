@@ -34,10 +34,14 @@ def compress(public: ec.EllipticCurvePublicKey) -> bytes:
 @functools.lru_cache(maxsize=1024)
 def load(public: bytes) -> ec.EllipticCurvePublicKey:
     """Return the key of a compressed point; :class:`MalformedError` (``bad-point``) if it is none."""
-    if len(public) != 33:
-        raise MalformedError("bad-point", f"{len(public)} bytes, not a compressed P-256 point")
+    return _decoded(public, 33)
+
+
+def _decoded(point: bytes, size: int) -> ec.EllipticCurvePublicKey:
+    if len(point) != size:
+        raise MalformedError("bad-point", f"{len(point)} bytes, not a P-256 point of {size}")
     try:
-        return ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, public)
+        return ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, point)
     except ValueError as error:
         raise MalformedError("bad-point", "not a point of P-256") from error
 
@@ -49,15 +53,16 @@ def coordinates(public: bytes) -> bytes:
 
 def from_coordinates(xy: bytes) -> bytes:
     """Return the compressed form of x ‖ y (64 bytes); ``bad-point`` if they are not on the curve."""
-    try:
-        return compress(ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, b"\x04" + xy))
-    except ValueError as error:
-        raise MalformedError("bad-point", "not a point of P-256") from error
+    return compress(_decoded(b"\x04" + xy, 65))
 
 
+@functools.lru_cache(maxsize=64)
 def from_x(x: bytes) -> ec.EllipticCurvePublicKey:
-    """Return the key with x-coordinate ``x`` (32 bytes) and even y, as EDHOC's ECDH needs (RFC 9528 §3.7)."""
-    return load(b"\x02" + x)
+    """Return the key with x-coordinate ``x`` (32 bytes) and even y, as EDHOC's ECDH needs (RFC 9528 §3.7).
+
+    Few are kept, and apart from :func:`load`: strangers' points must not push the keys of parties out of their place.
+    """
+    return _decoded(b"\x02" + x, 33)
 
 
 def low_s(der: bytes) -> bytes:

@@ -271,15 +271,20 @@ def _body(
     return values
 
 
-def _revocations(found: Evidence, subject: Subject, reference: _Reference | None) -> Iterator[tuple[str, str, str]]:
+def _revocations(found: Evidence, subject: Subject, reference: _Reference | None) -> tuple[tuple[str, str, str], ...]:
     """Return (name of the record, finding, about) of all that could be revoked."""
     hashes = [(one.digest, "firmware-revoked", one.component) for one in found.measurements]
     if reference is not None:
         hashes.append((reference.record.digest, "reference-revoked", "the set"))
         hashes.append((signer_hash(reference.issuer.key), "signer-revoked", found.reference.issuer.hex()))
-    for issuer in subject.reference_issuers:
-        for digest, code, about in hashes:
-            yield revocation_name(issuer, digest), code, about
+    return _named_revocations(tuple(hashes), subject.reference_issuers)
+
+
+@lru_cache(maxsize=256)
+def _named_revocations(
+    hashes: tuple[tuple[bytes, str, str], ...], issuers: tuple[bytes, ...]
+) -> tuple[tuple[str, str, str], ...]:
+    return tuple((revocation_name(issuer, digest), code, about) for issuer in issuers for digest, code, about in hashes)
 
 
 def signer_hash(key: bytes) -> bytes:

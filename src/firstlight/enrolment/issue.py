@@ -10,15 +10,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from firstlight import p256
+from firstlight.enrolment import der
 from firstlight.enrolment.signing import SignerKey
 from firstlight.enrolment.topics import NAME_BYTES, credential_name, is_credential_name
 from firstlight.errors import ConfigError, MalformedError, SignatureError
@@ -28,6 +30,18 @@ BACKDATE = 300
 """A certificate is valid from so many seconds before it is issued, for clocks that are behind."""
 MAX_CERTIFICATE = 4096
 _SERIAL_BYTES = 16
+_VERSION_3 = bytes.fromhex("a003020102")
+_ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+_SPKI_P256 = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+"""Everything of a SubjectPublicKeyInfo (RFC 5480 §2) but x ‖ y."""
+_EXTENSIONS = 0xA3
+_OIDS = {
+    ExtensionOID.BASIC_CONSTRAINTS: bytes.fromhex("0603551d13"),
+    ExtensionOID.KEY_USAGE: bytes.fromhex("0603551d0f"),
+    ExtensionOID.EXTENDED_KEY_USAGE: bytes.fromhex("0603551d25"),
+    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: bytes.fromhex("0603551d23"),
+}
+_ALGORITHM = ec.ECDSA(hashes.SHA256())
 _TITLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .-]{0,63}")
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 
@@ -79,8 +93,22 @@ def issue_client(authority: Authority, public: bytes, *, now: int, lifetime: int
     It is valid for ``lifetime`` seconds, but never longer than the authority itself.
     Raises :class:`ConfigError` (``authority-expired``).
     """
-    name = credential_name(random.bytes(NAME_BYTES))
-    return _issue(authority, public, name, (), _validity(authority, now, lifetime), random=random)
+    name, (begin, end) = credential_name(random.bytes(NAME_BYTES)), _validity(authority, now, lifetime)
+    serial, common = _serial(random), _common(authority.certificate, authority.signer.public)
+    fields = (
+        _VERSION_3,
+        der.integer(serial),
+        _ECDSA_SHA256,
+        common.issuer,
+        der.element(der.SEQUENCE, der.time(begin), der.time(end)),
+        der.common_name(name),
+        _SPKI_P256 + p256.coordinates(public),
+        common.extensions,
+    )
+    body = der.element(der.SEQUENCE, *fields)
+    signature = SignerKey(authority.signer).sign(body, _ALGORITHM)
+    certificate = der.element(der.SEQUENCE, body, _ECDSA_SHA256, der.element(der.BIT_STRING, b"\x00", signature))
+    return Issued(certificate, name, serial, end)
 
 
 def issue_server(authority: Authority, public: bytes, *, host: str, now: int, lifetime: int, random: Random) -> Issued:
@@ -90,7 +118,13 @@ def issue_server(authority: Authority, public: bytes, *, host: str, now: int, li
     """
     if not _HOST.fullmatch(host):
         raise ConfigError("server-bad-name", "not a lower-case DNS name")
-    return _issue(authority, public, host, (host,), _validity(authority, now, lifetime), random=random)
+    serial, (begin, end) = _serial(random), _validity(authority, now, lifetime)
+    issuer = _load(authority.certificate).subject
+    builder = _builder(_name(host), issuer, p256.load(public), (begin, end), serial)
+    for extension, critical in _extensions(ExtendedKeyUsageOID.SERVER_AUTH, authority.signer.public):
+        builder = builder.add_extension(extension, critical=critical)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+    return Issued(_signed(builder, authority.signer), host, serial, end)
 
 
 def issue_crl(authority: Authority, revoked: Iterable[Revocation], *, number: int, now: int, lifetime: int) -> bytes:
@@ -102,7 +136,7 @@ def issue_crl(authority: Authority, revoked: Iterable[Revocation], *, number: in
     builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.subject)
     builder = builder.last_update(_when(now - BACKDATE)).next_update(_when(now + lifetime))
     builder = builder.add_extension(x509.CRLNumber(number), critical=False)
-    builder = builder.add_extension(_authority_key(authority), critical=False)
+    builder = builder.add_extension(_authority_key(authority.signer.public), critical=False)
     for entry in revoked:
         one = x509.RevokedCertificateBuilder().serial_number(entry.serial).revocation_date(_when(entry.time))
         builder = builder.add_revoked_certificate(one.build())
@@ -167,27 +201,38 @@ def crl_serials(crl: bytes, *, anchor: bytes) -> frozenset[int]:
 # --- parts ------------------------------------------------------------------------------------
 
 
-def _issue(
-    authority: Authority,
-    public: bytes,
-    name: str,
-    hosts: tuple[str, ...],
-    validity: tuple[int, int],
-    *,
-    random: Random,
-) -> Issued:
-    serial, key = _serial(random), p256.load(public)
-    issuer = _load(authority.certificate).subject
-    builder = _builder(_name(name), issuer, key, validity, serial)
-    use = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
-    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_usage(authority=False), critical=True)
-    builder = builder.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
-    builder = builder.add_extension(_authority_key(authority), critical=False)
-    if hosts:
-        alternatives = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
-        builder = builder.add_extension(alternatives, critical=False)
-    return Issued(_signed(builder, authority.signer), name, serial, validity[1])
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What all client certificates of one authority have in common, in DER: issuer, and extensions."""
+
+    issuer: bytes
+    extensions: bytes
+
+
+@lru_cache(maxsize=16)
+def _common(certificate: bytes, public: bytes) -> _Common:
+    """Return it for the authority with this certificate and key; the library encodes names and extensions."""
+    extensions = [
+        der.element(
+            der.SEQUENCE,
+            _OIDS[one.oid],
+            der.TRUE if critical else b"",
+            der.element(der.OCTET_STRING, one.public_bytes()),
+        )
+        for one, critical in _extensions(ExtendedKeyUsageOID.CLIENT_AUTH, public)
+    ]
+    issuer = _load(certificate).subject.public_bytes()
+    return _Common(issuer, der.element(_EXTENSIONS, der.element(der.SEQUENCE, *extensions)))
+
+
+def _extensions(use: x509.ObjectIdentifier, public: bytes) -> tuple[tuple[x509.ExtensionType, bool], ...]:
+    """Return what end entities of the authority with the key ``public`` have for one ``use``, and whether critical."""
+    return (
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_usage(authority=False), True),
+        (x509.ExtendedKeyUsage([use]), False),
+        (_authority_key(public), False),
+    )
 
 
 def _builder(
@@ -224,8 +269,8 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def _authority_key(authority: Authority) -> x509.AuthorityKeyIdentifier:
-    return x509.AuthorityKeyIdentifier.from_issuer_public_key(p256.load(authority.signer.public))
+def _authority_key(public: bytes) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(p256.load(public))
 
 
 def _name(common: str) -> x509.Name:
@@ -241,6 +286,7 @@ def _when(time: int) -> datetime:
     return datetime.fromtimestamp(time, UTC)
 
 
+@lru_cache(maxsize=64)
 def _load(certificate: bytes) -> x509.Certificate:
     if len(certificate) > MAX_CERTIFICATE:
         raise MalformedError("certificate-malformed", f"over {MAX_CERTIFICATE} bytes")

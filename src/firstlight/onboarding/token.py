@@ -8,6 +8,7 @@ stored. A token holds y, TH_3, PRK_3e2m and the time at which message 2 was made
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar
 
 from cryptography.exceptions import InvalidTag
@@ -85,5 +86,6 @@ def open_token(token: bytes, ring: KeyRing, *, chain: str, party: bytes, now_ns:
     raise ExchangeError("bad-token", "no token key opens it")
 
 
+@lru_cache(maxsize=16)
 def _context(chain: str, party: bytes) -> bytes:
     return encode(["firstlight-token-1", chain, party])

@@ -89,8 +89,11 @@ class Database:
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return what a query finds."""
-        with self.lock, wrapped():
-            return self.connection.execute(query, values).fetchall()
+        with self.lock:
+            try:
+                return self.connection.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError("database-unusable", str(error)) from error
 
     def row(self, query: str, *values: object) -> tuple[Any, ...] | None:
         """Return the first row that a query finds."""

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
 from firstlight import p256
-from firstlight.encoding import decode_sequence, encode, encode_sequence
+from firstlight.encoding import decode_sequence, encode, encode_integer, encode_sequence
 from firstlight.errors import ExchangeError, MalformedError
 from firstlight.ports import Random
 
@@ -107,7 +107,7 @@ def kdf(prk: bytes, label: int, context: bytes, length: int) -> bytes:
     """Return EDHOC_KDF(prk, label, context, length): HKDF-Expand with SHA-256, at most 8,160 bytes."""
     if length > MAX_KDF:
         raise MalformedError("too-large", f"{length} bytes from one key, at most {MAX_KDF}")
-    info = encode_sequence(label, context, length)
+    info = encode_integer(label) + encode(context) + encode_integer(length)
     if length <= HASH_LENGTH:
         return hmac.digest(prk, info + b"\x01", "sha256")[:length]
     block, output = b"", b""
