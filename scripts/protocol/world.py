@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -110,6 +111,9 @@ class _View:
         tenures = {one: ledger.tenure(batch, one) for one in needed(owner, ledger.state.tenures(batch))}
         time = Journey(world).block.header.time // SECOND
         return Facts(self.height(), time, NOW, ledger.batch(batch), owner, tenures, ledger.party(self.party))
+
+    def facts_of(self, devices: Sequence[tuple[bytes, int]]) -> list[Facts | None]:
+        return [self.facts(*device) for device in devices]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from firstlight.bench.process import BenchError
 from firstlight.custody.file import AgreementKey, SigningKey
 from firstlight.custody.system import SystemClock, SystemRandom
 from firstlight.discovery.bundle import Bundle
 from firstlight.discovery.machine import usable
 from firstlight.discovery.verify import View, verify_bundle
 from firstlight.enrolment.request import build_request
-from firstlight.errors import ProofError
 from firstlight.files import read_limited
 from firstlight.identity.birth import BirthCredential
 from firstlight.ledger.records import Role, party_name
@@ -65,7 +65,7 @@ async def errands(device: Path) -> dict[str, Errand]:
             found, gateway = await find(unit, gateways)
             acted, batch = acted_on(found), found.view.batch
             if batch is None:
-                raise ProofError("no-batch", "the view proves no batch")
+                raise BenchError("bench-stage-failed", "the view proves no batch")
             service = found.plan.services[0]
             view = await _also(unit, gateway, found.prefix, service)
         finally:

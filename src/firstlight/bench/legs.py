@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -42,13 +42,13 @@ from firstlight.stores.exchanges import ExchangeStore
 from firstlight.stores.subscriptions import Subscriptions
 from firstlight.transports.plain import PlainClient
 
-AT_ONCE = 32
-"""How many devices the load keeps under way."""
 SECONDS = 30.0
 WARM = 64
 """Devices that onboard before the clock runs, beside those that count."""
-RENEWED = 256
-"""After so many exchanges the core's view of the ledger is asked for anew, outside what is timed."""
+CROWD = 64
+"""So many devices come at once. The core answers them in a row; then its view of the ledger is renewed, untimed."""
+FLOORS = 16
+"""How often the floor is timed after each crowd that came over HTTP."""
 ATTACH = "tcp://127.0.0.1:40000"
 BROKER = "mqtts://127.0.0.1:40000"
 _CURVE = ec.SECP256R1()
@@ -138,6 +138,10 @@ class StillView:
         """Return the facts about one device under the head."""
         return self._view.facts_under(self._head, batch, index)
 
+    def facts_of(self, devices: Sequence[tuple[bytes, int]]) -> list[Facts | None]:
+        """Return the facts about several devices under the head."""
+        return [self.facts(*device) for device in devices]
+
 
 def core(task: Task) -> dict[str, float]:
     """Decide exchanges in this process: the responder's own CPU time a leg, and the floor, taken in turn."""
@@ -148,27 +152,30 @@ def core(task: Task) -> dict[str, float]:
     with Room(place, _exchanges(place), Log("bench", place.clock)) as room:
         still, tokens = StillView(room.view), room.tokens()
         party = room.party(_grantor(place), ledger=still)
-        for number, caller in enumerate(callers(places, errand)):
-            if number % RENEWED == 0:
-                still.renew()
-            one = _decide(lambda data: party.handle(data, ring=tokens.ring(), now_ns=place.clock.now()), caller, sizes)
-            if number >= task.warm:
-                spent += one
+
+        def handle(data: bytes) -> Reply:
+            return party.handle(data, ring=tokens.ring(), now_ns=place.clock.now())
+
+        waiting = callers(places, errand)
+        _decide(handle, list(islice(waiting, task.warm)), Sizes())
+        while crowd := list(islice(waiting, CROWD)):
+            still.renew()
+            spent += _decide(handle, crowd, sizes)
+            for _ in crowd:
                 floor.once()
     return {"core_ms": spent / task.count / 1e6, "floor_ms": floor.ms, **sizes.means()}
 
 
-def _decide(handle: Callable[[bytes], Reply], caller: Caller, sizes: Sizes) -> int:
-    """Return the nanoseconds that the two answers to one device took."""
-    began = time.thread_time_ns()
-    first = handle(caller.begun.request_1).data
-    spent = time.thread_time_ns() - began
-    sent = second_of(caller, first)
-    began = time.thread_time_ns()
-    second = handle(sent.request_2).data
-    spent += time.thread_time_ns() - began
-    check_granted(sent, second)
-    sizes.add(caller.begun.request_1, first, sent.request_2, second)
+def _decide(handle: Callable[[bytes], Reply], crowd: Sequence[Caller], sizes: Sizes) -> int:
+    """Return the nanoseconds that the two answers to each device of a crowd took; devices do their part between."""
+    started = time.thread_time_ns()
+    firsts = [handle(caller.begun.request_1).data for caller in crowd]
+    spent = time.thread_time_ns() - started
+    sent = [second_of(caller, first) for caller, first in zip(crowd, firsts, strict=True)]
+    started = time.thread_time_ns()
+    seconds = [handle(one.request_2).data for one in sent]
+    spent += time.thread_time_ns() - started
+    _account(crowd, firsts, sent, seconds, sizes)
     return spent
 
 
@@ -217,41 +224,41 @@ async def load(task: Task) -> dict[str, float]:
     places, sizes, floor = task.places(), Sizes(), Floor(task.leg)
     errand = (await errands(places[0]))[task.leg]
     started = callers(places, errand)
-    await _crowd(islice(started, task.warm), errand.url, Sizes(), None)
+    await _together(list(islice(started, task.warm)), errand.url, Sizes())
     before, began = cpu_seconds(task.pid), time.monotonic()
-    await _crowd(started, errand.url, sizes, floor)
+    while crowd := list(islice(started, CROWD)):
+        await _together(crowd, errand.url, sizes)
+        for _ in range(FLOORS):
+            floor.once()
     spent, wall = cpu_seconds(task.pid) - before, time.monotonic() - began
     if sizes.count != task.count:
         raise BenchError("bench-stage-failed", f"{sizes.count} of {task.count} devices were granted something")
     return {"server_ms": spent / task.count * 1000, "floor_ms": floor.ms, "legs_per_second": task.count / wall}
 
 
-async def _crowd(waiting: Iterator[Caller], url: str, sizes: Sizes, floor: Floor | None) -> None:
-    """Serve all callers, a number at a time; beside every fourth the floor is timed, under the same load."""
+async def _together(crowd: Sequence[Caller], url: str, sizes: Sizes) -> None:
+    """Let a crowd onboard that comes at once, each device over one new connection of its own.
 
-    async def one_after_another() -> None:
-        for number, caller in enumerate(waiting):
-            await _leg(caller, url, sizes)
-            if floor is not None and number % 4 == 0:
-                floor.once()
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(AT_ONCE):
-            group.create_task(one_after_another())
-
-
-async def _leg(caller: Caller, url: str, sizes: Sizes) -> None:
-    """Let one device onboard over one new connection."""
-    client = PlainClient(seconds=SECONDS, limit=wire.MAX_RESPONSE)
+    All of them have made their next request before any of them sends it: devices have processors of their own, and
+    here they share one, which would make them come one after the other.
+    """
     address = url.rstrip("/") + wire.PATH
+    clients = [PlainClient(seconds=SECONDS, limit=wire.MAX_RESPONSE) for _ in crowd]
+
+    async def post_all(requests: Sequence[bytes]) -> list[bytes]:
+        each = zip(clients, requests, strict=True)
+        return await asyncio.gather(
+            *[one.post(address, data, content_type=wire.MEDIA_TYPE_REQUEST) for one, data in each]
+        )
+
     try:
-        first = await client.post(address, caller.begun.request_1, content_type=wire.MEDIA_TYPE_REQUEST)
-        sent = second_of(caller, first)
-        second = await client.post(address, sent.request_2, content_type=wire.MEDIA_TYPE_REQUEST)
+        firsts = await post_all([caller.begun.request_1 for caller in crowd])
+        sent = [second_of(caller, first) for caller, first in zip(crowd, firsts, strict=True)]
+        seconds = await post_all([one.request_2 for one in sent])
     finally:
-        await client.aclose()
-    check_granted(sent, second)
-    sizes.add(caller.begun.request_1, first, sent.request_2, second)
+        for client in clients:
+            await client.aclose()
+    _account(crowd, firsts, sent, seconds, sizes)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -294,6 +301,15 @@ class Sizes:
             "bytes_down": round(self._down / self.count),
             "message_3_bytes": max(self._third),
         }
+
+
+def _account(
+    crowd: Sequence[Caller], firsts: Sequence[bytes], sent: Sequence[Sent], seconds: Sequence[bytes], sizes: Sizes
+) -> None:
+    """See to it that all were granted something, and count what went over the wire."""
+    for caller, first, one, second in zip(crowd, firsts, sent, seconds, strict=True):
+        check_granted(one, second)
+        sizes.add(caller.begun.request_1, first, one.request_2, second)
 
 
 def second_of(caller: Caller, response_1: bytes) -> Sent:

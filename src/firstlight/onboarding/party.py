@@ -28,6 +28,7 @@ grants are, before message 4 leaves, because two plaintexts under one K_4 would 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from firstlight import p256
@@ -182,15 +183,20 @@ class Party:
 
         What the party's own store raises (:class:`firstlight.errors.StoreError`) does come out: nothing was sent.
         """
+        received = self.receive(request, ring=ring, now_ns=now_ns)
+        if isinstance(received, Reply):
+            return received
+        return self.settle(received, self.facts(received.claim), now_ns=now_ns)
+
+    def receive(self, request: bytes, *, ring: KeyRing, now_ns: int) -> Reply | Authenticated:
+        """Answer message 1, or authenticate message 3, for which the facts are wanted then; errors are replies."""
         try:
             parsed = wire.parse_request(request)
             if isinstance(parsed, wire.First):
                 return self.answer(parsed.message_1, ring=ring, now_ns=now_ns)
-            authenticated = self.authenticate(parsed, ring=ring, now_ns=now_ns)
+            return self.authenticate(parsed, ring=ring, now_ns=now_ns)
         except (MalformedError, ExchangeError, ProofError) as error:
             return self._error(error)
-        facts = self.facts(authenticated.claim)
-        return self.settle(authenticated, facts, now_ns=now_ns)
 
     # --- message 1 to message 2 ---------------------------------------------------------------
 
@@ -258,6 +264,10 @@ class Party:
         except (TransportError, ProofError, MalformedError):
             return None
 
+    def facts_of(self, claims: Sequence[Claim]) -> list[Facts | None]:
+        """Return the same for several claims, under one head."""
+        return self._ledger.facts_of([(claim.batch, claim.index) for claim in claims])
+
     # --- after MAC_3: checks 5 to 16 ----------------------------------------------------------
 
     def settle(self, asked: Authenticated, facts: Facts | None, *, now_ns: int) -> Reply:
@@ -265,33 +275,40 @@ class Party:
 
         If others kept moving the ground, nothing is committed and the reply is an error, ``contended``.
         """
-        claim, th_3 = asked.claim, asked.session.th_3
         for _ in range(ATTEMPTS):
-            known = self._exchanges.known(th_3, claim.batch, claim.index)
-            if known.answered is not None:  # 5
-                return _repeat(asked, known.answered)
-            outcome = self._decide(asked, known, facts, now_ns)
-            answered = Answered(asked.digest_3, asked.session.message_4([outcome.item]))
-            counted = self._exchanges.commit(  # 16
-                Entry(
-                    th_3=th_3,
-                    answered=answered,
-                    batch=claim.batch,
-                    index=claim.index,
-                    opened_ns=asked.opened_ns,
-                    committed_ns=now_ns,
-                    code=outcome.code,
-                    version=known.version,
-                    grant=outcome.grant,
-                    alarm=outcome.alarm,
-                    result=outcome.result,
-                )
-            )
-            if counted == answered:
-                return Reply(answered.message_4, outcome.code, th_3, claim.batch, claim.index)
+            proposed = self.propose(asked, facts, now_ns=now_ns)
+            if isinstance(proposed, Reply):
+                return proposed
+            counted = self._exchanges.commit(proposed)  # 16
             if counted is not None:
-                return _repeat(asked, counted)
-        return Reply(UNIFORM_ERROR, "contended", th_3, claim.batch, claim.index, error=True)
+                return concluded(asked, proposed, counted)
+        claim = asked.claim
+        return Reply(UNIFORM_ERROR, "contended", asked.session.th_3, claim.batch, claim.index, error=True)
+
+    def propose(self, asked: Authenticated, facts: Facts | None, *, now_ns: int) -> Reply | Entry:
+        """Make checks 5 to 15; return what is to be committed, or the reply to an exchange that has counted."""
+        claim, th_3 = asked.claim, asked.session.th_3
+        known = self._exchanges.known(th_3, claim.batch, claim.index)
+        if known.answered is not None:  # 5
+            return _repeat(asked, known.answered)
+        outcome = self._decide(asked, known, facts, now_ns)
+        return Entry(
+            th_3=th_3,
+            answered=Answered(asked.digest_3, asked.session.message_4([outcome.item])),
+            batch=claim.batch,
+            index=claim.index,
+            opened_ns=asked.opened_ns,
+            committed_ns=now_ns,
+            code=outcome.code,
+            version=known.version,
+            grant=outcome.grant,
+            alarm=outcome.alarm,
+            result=outcome.result,
+        )
+
+    def commit_all(self, entries: Sequence[Entry]) -> list[Answered | None]:
+        """Commit what several exchanges proposed, durably at once; None for one that must be settled anew."""
+        return self._exchanges.commit_all(entries)  # 16
 
     def _decide(self, asked: Authenticated, known: Known, facts: Facts | None, now_ns: int) -> _Outcome:
         now, alarm, result = now_ns // SECOND_NS, None, b""
@@ -405,6 +422,13 @@ class Party:
 def _affirmed(appraisal: Appraisal) -> None:
     if appraisal.refusal is not None:
         raise RefusedError(appraisal.refusal)
+
+
+def concluded(asked: Authenticated, proposed: Entry, counted: Answered) -> Reply:
+    """Return the reply to an exchange that was committed as ``proposed``, or had counted otherwise before that."""
+    if counted == proposed.answered:
+        return Reply(counted.message_4, proposed.code, proposed.th_3, proposed.batch, proposed.index)
+    return _repeat(asked, counted)
 
 
 def is_clone(named: bytes | None, history: History, opened_ns: int) -> bool:

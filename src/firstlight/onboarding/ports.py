@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -46,6 +47,10 @@ class LedgerView(Protocol):
 
     def facts(self, batch: bytes, index: int) -> Facts | None:
         """Return the facts about one device, or None if none can be had; may fetch and verify."""
+        ...
+
+    def facts_of(self, devices: Sequence[tuple[bytes, int]]) -> list[Facts | None]:
+        """Return the facts about several devices (batch and index) under one head; None where there are none."""
         ...
 
 
@@ -246,4 +251,8 @@ class Exchanges(Protocol):
         nothing if the ground has moved (another version of the device, no room left in the order, an identifier
         that is taken), so that the caller decides anew.
         """
+        ...
+
+    def commit_all(self, entries: Sequence[Entry]) -> list[Answered | None]:
+        """Commit several exchanges, each as :meth:`commit` does, but durably at once: all that is returned counts."""
         ...

@@ -63,11 +63,16 @@ class Answer:
         return self.message_2 + encode(self.token)
 
 
+def is_first(data: bytes) -> bool:
+    """Tell whether a request, if it is one, is request 1."""
+    return data[:1] == _TRUE
+
+
 def parse_request(data: bytes) -> First | Second:
     """Parse a request; :class:`MalformedError`. Message 1 is parsed by EDHOC itself."""
     if len(data) > MAX_REQUEST:
         raise MalformedError("too-large", f"{len(data)} bytes, at most {MAX_REQUEST}")
-    if data[:1] == _TRUE:
+    if is_first(data):
         return First(data[1:])
     values = decode_sequence(data, items=3, limit=MAX_REQUEST)
     if len(values) != 3:

@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -201,16 +202,20 @@ class ExchangeStore(Store):
             batch,
             index,
         )
-        return None if row is None else OrderState(Order.decode(row[0]), row[1], bool(row[2]))
+        return None if row is None else OrderState(_order(row[0]), row[1], bool(row[2]))
 
     # --- exchanges --------------------------------------------------------------------------------
 
     def known(self, th_3: bytes, batch: bytes, index: int) -> Known:
         """Return what is known of an exchange and its device."""
-        with self._database.lock:
-            version, granted_ns = self._device(batch, index)
-            answered = self._database.row("SELECT digest_3, message_4 FROM exchange WHERE th_3 = ?", th_3)
-        return Known(None if answered is None else Answered(*answered), version, granted_ns)
+        version, granted_ns, digest_3, message_4 = self._database.rows(
+            "SELECT version, granted_ns, digest_3, message_4 FROM (SELECT 1)"
+            " LEFT JOIN device ON device.batch = ? AND device.idx = ? LEFT JOIN exchange ON th_3 = ?",
+            batch,
+            index,
+            th_3,
+        )[0]
+        return Known(None if digest_3 is None else Answered(digest_3, message_4), version or 0, granted_ns or 0)
 
     def history(self, batch: bytes, index: int, origin: int) -> History:
         """Return a device's grants under one origin."""
@@ -233,22 +238,38 @@ class ExchangeStore(Store):
         In this order: an exchange of that TH_3 that has counted is what counts; the device's version is the one decided
         upon; the order has room; the identifier is free, in this store and to the hook; all of it is written.
         """
-        ended: tuple[StoredGrant, ...] = ()
+        ended: list[StoredGrant] = []
         try:
-            with self._database.transaction() as connection:
-                known = self.known(entry.th_3, entry.batch, entry.index)
-                if known.answered is not None:
-                    return known.answered
-                if known.version != entry.version:
-                    return None
-                if entry.grant is not None:
-                    if not self._take_slot(entry, entry.grant):
-                        return None
-                    ended = self._insert(entry, entry.grant)
-                self._write(connection, entry, known)
+            with self._database.transaction():
+                counted = self._count(entry, ended)
         except _TakenError:
             return None
-        self._tell(ended)
+        self._tell(tuple(ended))
+        return counted
+
+    def commit_all(self, entries: Sequence[Entry]) -> list[Answered | None]:
+        """Commit exchanges in one durable transaction; one by one if an identifier among them is taken."""
+        ended: list[StoredGrant] = []
+        try:
+            with self._database.transaction():
+                counted = [self._count(entry, ended) for entry in entries]
+        except _TakenError:
+            return [self.commit(entry) for entry in entries]
+        self._tell(tuple(ended))
+        return counted
+
+    def _count(self, entry: Entry, ended: list[StoredGrant]) -> Answered | None:
+        """Do what :meth:`commit` says in the caller's transaction; put the grants that end of it into ``ended``."""
+        known = self.known(entry.th_3, entry.batch, entry.index)
+        if known.answered is not None:
+            return known.answered
+        if known.version != entry.version:
+            return None
+        if entry.grant is not None:
+            if not self._take_slot(entry, entry.grant):
+                return None
+            ended += self._insert(entry, entry.grant, anew=known.version == 0)
+        self._write(self._connection, entry, known)
         return entry.answered
 
     def _take_slot(self, entry: Entry, grant: NewGrant) -> bool:
@@ -261,9 +282,12 @@ class ExchangeStore(Store):
             self._connection.execute("UPDATE placed SET used = used + 1 WHERE number = ?", (grant.order,))
         return True
 
-    def _insert(self, entry: Entry, grant: NewGrant) -> tuple[StoredGrant, ...]:
+    def _insert(self, entry: Entry, grant: NewGrant, *, anew: bool) -> tuple[StoredGrant, ...]:
+        """Insert a grant, ``anew`` if the device never had any; return those that end of it."""
         device = (entry.batch, entry.index, grant.origin)
-        ended = self._end("batch = ? AND idx = ? AND origin = ? AND state = ?", *device, GrantState.PENDING.value)
+        ended: tuple[StoredGrant, ...] = ()
+        if not anew:
+            ended = self._end("batch = ? AND idx = ? AND origin = ? AND state = ?", *device, GrantState.PENDING.value)
         row = (grant.id, *device, grant.order, int(grant.kind), grant.issued_at, grant.expires)
         try:
             self._connection.execute(
@@ -294,8 +318,7 @@ class ExchangeStore(Store):
         """Keep what an appraisal rested upon, once for all grants of which it is true; return what leads to it."""
         if not names:
             return b""
-        data = encode(list(names))
-        digest = hashlib.sha256(data).digest()
+        digest, data = _basis(names)
         self._connection.execute("INSERT OR IGNORE INTO basis VALUES (?, ?)", (digest, data))
         return digest
 
@@ -465,6 +488,18 @@ class ExchangeStore(Store):
         if ended:
             for watcher in self._watchers:
                 watcher(ended)
+
+
+@lru_cache(maxsize=256)
+def _order(body: bytes) -> Order:
+    return Order.decode(body)
+
+
+@lru_cache(maxsize=256)
+def _basis(names: tuple[str, ...]) -> tuple[bytes, bytes]:
+    """Return digest and encoding of the names that an appraisal rested upon: a fleet's are all the same."""
+    data = encode(list(names))
+    return hashlib.sha256(data).digest(), data
 
 
 class _TakenError(StoreError):

@@ -91,6 +91,10 @@ class Facing:
         now = self.clock.seconds
         return Facts(self.ledger.at, now, now, found, self.ledger.trie.owner(index), _Tenures(self.ledger), own)
 
+    def facts_of(self, devices: Sequence[tuple[bytes, int]]) -> list[Facts | None]:
+        """Return the facts as they stand, for each device."""
+        return [self.facts(*device) for device in devices]
+
 
 @dataclass(slots=True)
 class _Tenures(Tenures):

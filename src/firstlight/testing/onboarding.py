@@ -7,6 +7,7 @@ not an appraisal.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -73,6 +74,10 @@ class BentLedger:
         """Return the facts as they stand."""
         self.asked += 1
         return self.head
+
+    def facts_of(self, devices: Sequence[tuple[bytes, int]]) -> list[Facts | None]:
+        """Return the facts as they stand, for each device."""
+        return [self.facts(*device) for device in devices]
 
 
 @dataclass(slots=True)

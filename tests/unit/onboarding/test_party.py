@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -25,7 +25,7 @@ from firstlight.onboarding.edhoc.error import parse_error
 from firstlight.onboarding.edhoc.keys import Ead
 from firstlight.onboarding.messages import Claim
 from firstlight.onboarding.party import UNIFORM_ERROR, is_clone
-from firstlight.onboarding.ports import Entry, History, PastGrant
+from firstlight.onboarding.ports import Entry, Facts, History, PastGrant
 from firstlight.onboarding.token import LIFETIME_NS, KeyRing, TokenKey
 from firstlight.plan.claims import PartyKind
 from firstlight.stores.exchanges import GrantState
@@ -358,6 +358,9 @@ def test_the_view_may_fail_to_come() -> None:
             return 1
 
         def facts(self, batch: bytes, index: int) -> None:
+            raise TransportError("unreachable")
+
+        def facts_of(self, devices: Sequence[tuple[bytes, int]]) -> list[Facts | None]:
             raise TransportError("unreachable")
 
     world.party._ledger = Down()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -115,6 +115,20 @@ class PartyView:
         ``party-unregistered`` among them.
         """
         return self.facts_under(self.fresh(), batch, index)
+
+    def facts_of(self, devices: Sequence[tuple[bytes, int]]) -> list[Facts | None]:
+        """Return the facts about several devices under one fresh head; None where they cannot be had or proven."""
+        try:
+            head = self.fresh()
+        except _FAILED:
+            return [None] * len(devices)
+        return [self._facts_or_none(head, *device) for device in devices]
+
+    def _facts_or_none(self, head: Head, batch: bytes, index: int) -> Facts | None:
+        try:
+            return self.facts_under(head, batch, index)
+        except _FAILED:
+            return None
 
     def facts_under(self, head: Head, batch: bytes, index: int) -> Facts:
         """Return the facts about one device under ``head``; errors as :meth:`facts`."""
