@@ -71,6 +71,11 @@ PURE = {
     "firstlight.roles.measure.measured",
     "firstlight.transports.client._no_tls",
     "firstlight.trees.ownership.nodes.uniform_hash",
+    "firstlight.p256.from_x",
+    "firstlight.enrolment.issue._load",
+    "firstlight.logs._stamp",
+    "firstlight.encoding.encode_integer",
+    "firstlight.encoding._ordered",
 }
 """What may remember: functions of their arguments alone, or of the program that all devices of a process are."""
 
