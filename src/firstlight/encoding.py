@@ -123,9 +123,9 @@ def _thaw(value: Any) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _ordered(keys: tuple[int, ...]) -> list[int]:
+def _ordered(keys: tuple[int, ...]) -> tuple[int, ...]:
     """Return integers in the order of their encodings; maps of one kind come with the same keys over and over."""
-    return sorted(keys, key=_order)
+    return tuple(sorted(keys, key=_order))
 
 
 def _order(key: int) -> tuple[bool, int]:
