@@ -87,6 +87,7 @@ STRAYS = {
     "roles.gateway.deposits._tenures": "bounds",
     "roles.gateway.ledger.GatewayLedger.records": "bounds",
     "roles.gateway.ledger._remembered": "misuse",
+    "roles.ledger_client.LedgerClient.submit": "peers",
     "roles.owner.collect.Collector._key": "misuse",
     "roles.owner.deploy._Run._whole": "misuse",
     "roles.owner.deploy._Run._part": "misuse",
