@@ -4,6 +4,7 @@ Without `--full` the examples of properties are the same in every run, and none 
 """
 
 import os
+import random
 import signal
 from collections.abc import Generator, Iterator
 
@@ -20,6 +21,10 @@ SETTINGS = {role: {"round_seconds": 1} for role in ("mno", "sp")}
 IN_CI = os.environ.get("CI") == "true"
 ALWAYS = ("tests/vectors/", "tests/interop/")
 FULL = os.environ.get("FIRSTLIGHT_FULL") == "1"
+LONG_SHARE = 3
+"""One in how many of the tests that are marked as long runs in `bin/test`."""
+WHOLE = 1_000
+"""So many tests are the whole of them, not some that somebody has named."""
 
 # Neither a time for an example nor for making its data: how fast the machine is today is no property of the code.
 SLOW = [HealthCheck.too_slow]
@@ -45,6 +50,16 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("lab")
     with Family(root / "output") as family:
         yield from open_lab(root, family, devices=DEVICES, settings=SETTINGS)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the long tests run a sample, another one whenever tests are added; all with `--full`, or where asked for."""
+    long = [item for item in items if item.get_closest_marker("long")]
+    if FULL or len(items) < WHOLE:
+        return
+    left = set(random.Random(len(items)).sample(long, len(long) * (LONG_SHARE - 1) // LONG_SHARE))
+    config.hook.pytest_deselected(items=sorted(left, key=lambda item: item.nodeid))
+    items[:] = [item for item in items if item not in left]
 
 
 def never_skipped(report: pytest.TestReport | pytest.CollectReport) -> bool:

@@ -34,6 +34,8 @@ from firstlight.testing.strangers import Market
 from firstlight.transports.body import CBOR
 from firstlight.transports.endpoint import read_endpoint
 
+pytestmark = pytest.mark.long
+
 BUNDLES = "/v1/bundles"
 PATIENCE = 40.0
 

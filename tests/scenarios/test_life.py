@@ -26,6 +26,8 @@ from firstlight.roles.owner.status import grants as owner_grants
 from firstlight.stores.exchanges import GrantState
 from firstlight.testing.lab import Lab, open_lab
 
+pytestmark = pytest.mark.long
+
 LEASE = 24
 PATIENCE = 240.0
 SHORT = {"grant_seconds": LEASE, "plan_seconds": 1, "round_seconds": 1}
