@@ -15,6 +15,7 @@ from firstlight.onboarding.edhoc.keys import Ead
 from firstlight.onboarding.messages import EAD_CLAIM, EAD_EVIDENCE, Claim
 from firstlight.onboarding.party import UNIFORM_ERROR
 from firstlight.plan.claims import PartyClaim, PartyKind, PlanOpening, opening
+from firstlight.roles.holdings import find_holding
 from firstlight.stores.exchanges import GrantState
 from firstlight.testing.byhand import Hand, say
 from firstlight.testing.interceptor import Answered, Asked, Dropped, Forward
@@ -226,7 +227,7 @@ def short_order(owner: Owner, select: str, tenure: int) -> int:
 def test_an_order_that_another_key_signed_is_refused(lab: Lab, rival: Owner) -> None:
     """Somebody without the tenure's key places an order for another's devices."""
     rival.order("mno", 1, approve=False)
-    holding = next((lab.places.owner / "holdings").iterdir())
+    holding = find_holding(lab.places.owner, bytes.fromhex(lab.batch), lab.holding.tenure).directory
     stolen = next((rival.state / "holdings").iterdir()) / "owner.pem"
     kept = stolen.read_bytes()
     stolen.write_bytes((holding / "recovery.pem").read_bytes())

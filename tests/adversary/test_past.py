@@ -23,6 +23,7 @@ from firstlight.onboarding.edhoc.keys import Ead, Ephemeral
 from firstlight.onboarding.messages import Head
 from firstlight.p256 import kid
 from firstlight.roles.device.memory import VIEW, Sight
+from firstlight.roles.holdings import find_holding
 from firstlight.roles.owner.status import grants as owner_grants
 from firstlight.roles.wire import ReceiptPut, TransactionAnswer
 from firstlight.stores.exchanges import GrantState
@@ -273,11 +274,12 @@ def test_a_node_that_says_it_is_done_is_not_believed(lab: Lab) -> None:
         return Answered(200, CBOR, TransactionAnswer(one.id, 1, "ok", "", one.kind, b"", 0, 0).encode())
 
     device, before = lab.device(), committed(lab)
-    (holding,) = (lab.places.owner / "holdings").iterdir()
+    holding = find_holding(lab.places.owner, bytes.fromhex(lab.batch), lab.holding.tenure).directory
+    held = ("--batch", lab.holding.batch, "--tenure", lab.holding.tenure)
     keys = {path.name: path.read_bytes() for path in holding.glob("*.pem")}
     with lab.ledger.bending("/v1/transactions", lie):
-        assert code_of("owner", "freeze", lab.places.owner, "--select", int(device.name)) == "not-committed"
-        assert code_of("owner", "recover", lab.places.owner) == "not-committed"
+        assert code_of("owner", "freeze", lab.places.owner, *held, "--select", int(device.name)) == "not-committed"
+        assert code_of("owner", "recover", lab.places.owner, *held) == "not-committed"
     assert len(dropped) == 2
     assert committed(lab) == before
     assert {name: (holding / name).read_bytes() for name in keys} == keys
