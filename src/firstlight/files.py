@@ -90,6 +90,16 @@ def read_limited(path: Path, limit: int, *, private: bool = False) -> bytes:
     return data
 
 
+def read_if_there(path: Path, limit: int) -> bytes | None:
+    """Do the same; None for a file that is not there."""
+    try:
+        return read_limited(path, limit)
+    except StoreError as error:
+        if error.code == "file-missing":
+            return None
+        raise
+
+
 def private_directory(path: Path) -> Path:
     """Return ``path`` as a directory that exists; what is made new is its owner's alone.
 

@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from firstlight.encoding import ChainId, Count, Range, Text
 from firstlight.errors import ConfigError, StoreError
-from firstlight.files import private_directory, read_limited, write_atomic
+from firstlight.files import private_directory, read_if_there, read_limited, write_atomic
 from firstlight.sealing.locator import GatewayName
 
 MAX_SETTINGS = 65_536
@@ -233,13 +233,11 @@ def load(kind: type[_S], state_dir: Path) -> _S:
     """
     path = path_of(kind, state_dir)
     try:
-        data = read_limited(path, MAX_SETTINGS)
+        data = (read_limited if _required(kind) else read_if_there)(path, MAX_SETTINGS)
     except StoreError as error:
-        if error.code == "file-missing" and not _required(kind):
-            return kind()
         hint = f"make it with: firstlight {kind.ROLE} init"
         raise ConfigError("no-settings", f"{path}: {error.detail}", hint=hint) from error
-    return parse(kind, data, str(path))
+    return kind() if data is None else parse(kind, data, str(path))
 
 
 def parse(kind: type[_S], data: bytes, name: str) -> _S:

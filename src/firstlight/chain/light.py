@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from firstlight.chain.block import BLOCK_PROTOCOL, BlockId, Header
 from firstlight.chain.commit import (
@@ -22,9 +23,11 @@ from firstlight.chain.commit import (
     tally,
     verify_commit,
 )
+from firstlight.encoding import Record
 from firstlight.errors import FirstlightError, ProofError
 
 SECOND = 1_000_000_000
+_DAY = 86_400 * SECOND
 MAX_CHAIN_ID = 50
 HASH_SIZE = 32
 ADDRESS_SIZE = 20
@@ -46,8 +49,10 @@ class SignedHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class Trusted:
+class Trusted(Record):
     """A header that was verified before, and the validators that it names for the next height."""
+
+    LIMIT: ClassVar[int] = 131_072
 
     header: Header
     next_validators: ValidatorSet
@@ -60,6 +65,11 @@ class Policy:
     trusting_period: int
     clock_drift: int = 10 * SECOND
     trust_level: tuple[int, int] = (1, 3)
+
+    @classmethod
+    def of_days(cls, days: int) -> Policy:
+        """Trust a header for so many days."""
+        return cls(trusting_period=days * _DAY)
 
     def __post_init__(self) -> None:
         """Refuse a trust level outside one third to one (``bad-trust-level``)."""

@@ -21,6 +21,15 @@ _UNBOUNDED = {"begins_per_source": 1_000_000, "begins_per_second": 1_000_000}
 """The load comes from one address, faster than a party would let it."""
 
 
+KeepBaseline = Annotated[
+    Path | None, typer.Option("--keep-baseline", help="Also write the figures to this file, as JSON.")
+]
+Directory = Annotated[
+    Path | None,
+    typer.Option("--directory", help="Where to work, on a real disk; by default where temporary files go."),
+]
+
+
 @app.callback()
 def group() -> None:
     """Measure Firstlight on this machine."""
@@ -31,13 +40,8 @@ def ledger(
     devices: Annotated[
         int, typer.Option("--devices", min=64, max=2_000_000, help="Devices in the batch; goals are for the default.")
     ] = GOAL_DEVICES,
-    keep_baseline: Annotated[
-        Path | None, typer.Option("--keep-baseline", help="Also write the figures to this file, as JSON.")
-    ] = None,
-    directory: Annotated[
-        Path | None,
-        typer.Option("--directory", help="Where to work, on a real disk; by default where temporary files go."),
-    ] = None,
+    keep_baseline: KeepBaseline = None,
+    directory: Directory = None,
 ) -> None:
     """Measure the embedded ledger through its real engine on a real file, every commit durable (FULL sync).
 
@@ -74,13 +78,8 @@ def onboarding(
     devices: Annotated[
         int, typer.Option("--devices", min=64, max=100_000, help="Devices a leg; goals are for 2,000 and more.")
     ] = exchanges.FEWEST,
-    keep_baseline: Annotated[
-        Path | None, typer.Option("--keep-baseline", help="Also write the figures to this file, as JSON.")
-    ] = None,
-    directory: Annotated[
-        Path | None,
-        typer.Option("--directory", help="Where to work, on a real disk; by default where temporary files go."),
-    ] = None,
+    keep_baseline: KeepBaseline = None,
+    directory: Directory = None,
 ) -> None:
     """Measure what a device's exchange costs an MNO (network leg) and an SP (service leg), in a whole world.
 

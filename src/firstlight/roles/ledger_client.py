@@ -18,8 +18,8 @@ from firstlight.discovery.bundle import MAX_NAMES, Bundle, BundleRequest, StateP
 from firstlight.discovery.verify import Trust, View, verify_bundle, verify_follow_up
 from firstlight.encoding import Record
 from firstlight.engines.port import Genesis
-from firstlight.errors import ConfigError, MalformedError, ProofError, RuleError, StoreError, TransportError
-from firstlight.files import read_limited, remove, write_atomic
+from firstlight.errors import ConfigError, MalformedError, ProofError, RuleError, TransportError
+from firstlight.files import read_if_there, read_limited, remove, write_atomic
 from firstlight.ledger.records import Batch, Party, Tenure, TenureState, batch_name, party_name, tenure_name
 from firstlight.ledger.transaction import (
     MAX_BYTES,
@@ -39,7 +39,6 @@ from firstlight.roles.wire import HeaderAnswer, TransactionAnswer
 from firstlight.transports.client import CBOR, RemoteError, Response, SyncClient
 
 MEMORY = "ledger.cbor"
-MAX_MEMORY = 65_536
 NONCE = 32
 PATIENCE = 20.0
 """Seconds to wait until a head shows what was just committed."""
@@ -276,12 +275,10 @@ def record_of(view: View, name: str, kind: type[_R], code: str) -> _R:
 
 
 def _remembered(path: Path, genesis: Genesis) -> Trust:
-    try:
-        trust = Trust.decode(read_limited(path, MAX_MEMORY))
-    except StoreError as error:
-        if error.code != "file-missing":
-            raise
+    data = read_if_there(path, Trust.LIMIT)
+    if data is None:
         return Trust.at_birth(genesis.chain, genesis.root)
+    trust = Trust.decode(data)
     if trust.chain != genesis.chain:
         raise ConfigError("wrong-chain", f"{path} is of chain {trust.chain}, the genesis of {genesis.chain}")
     return trust

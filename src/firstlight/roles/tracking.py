@@ -9,17 +9,13 @@ The first head, and one after a silence that is longer than the trusting period,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
-from firstlight.chain.block import Header
-from firstlight.chain.commit import ValidatorSet
 from firstlight.chain.light import Policy, Trusted
 from firstlight.discovery.verify import View
-from firstlight.encoding import Record
-from firstlight.errors import ConfigError, ProofError, StoreError
-from firstlight.files import read_limited, write_atomic
+from firstlight.errors import ConfigError, ProofError
+from firstlight.files import read_if_there, write_atomic
 from firstlight.ports import Clock
 from firstlight.roles.following import follow_now, trusted
 from firstlight.roles.wire import HeaderAnswer
@@ -46,16 +42,6 @@ class Ledger(Protocol):
     def header(self, height: int) -> HeaderAnswer:
         """Return what somebody says is the header of ``height``."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Reached(Record):
-    """What is kept: the newest header that was followed to, and the validators that it names for the next."""
-
-    LIMIT: ClassVar[int] = 131_072
-
-    header: Header
-    next_validators: ValidatorSet
 
 
 class Followed:
@@ -103,17 +89,15 @@ class Followed:
         return follow_now(known, target, self._ledger.header, self._policy, now)
 
     def _keep(self, reached: Trusted) -> None:
-        write_atomic(self._memory, Reached(reached.header, reached.next_validators).encode())
+        write_atomic(self._memory, reached.encode())
         self._known = reached
 
 
 def _remembered(path: Path, chain: str) -> Trusted | None:
-    try:
-        kept = Reached.decode(read_limited(path, Reached.LIMIT))
-    except StoreError as error:
-        if error.code == "file-missing":
-            return None
-        raise
+    data = read_if_there(path, Trusted.LIMIT)
+    if data is None:
+        return None
+    kept = Trusted.decode(data)
     if kept.header.chain != chain:
         raise ConfigError("wrong-chain", f"{path} is of {kept.header.chain}")
-    return Trusted(kept.header, kept.next_validators)
+    return kept

@@ -38,8 +38,8 @@ from firstlight.custody.system import SystemClock
 from firstlight.discovery.bundle import BundleRequest
 from firstlight.encoding import Bytes32, ChainId, Count, Record, Seconds, Uint
 from firstlight.engines.port import Genesis
-from firstlight.errors import ConfigError, MalformedError, ProofError, StoreError, TransportError
-from firstlight.files import read_limited, write_atomic
+from firstlight.errors import ConfigError, MalformedError, ProofError, TransportError
+from firstlight.files import read_if_there, write_atomic
 from firstlight.logs import Log, adopt_libraries, open_log
 from firstlight.ports import Clock, Signer
 from firstlight.roles import following
@@ -53,7 +53,6 @@ from firstlight.transports.http import application, cbor, read_record
 
 MEMORY = "heads.cbor"
 KEPT = 64
-DAY = 86_400
 LOOKED = 2 * SECOND
 """Nanoseconds after a look at the node for which its newest head counts as the newest."""
 _LATEST = 0
@@ -248,12 +247,10 @@ class Witness:
 
 
 def _remembered(path: Path, chain: str) -> Memory | None:
-    try:
-        memory = Memory.decode(read_limited(path, Memory.LIMIT))
-    except StoreError as error:
-        if error.code == "file-missing":
-            return None
-        raise
+    data = read_if_there(path, Memory.LIMIT)
+    if data is None:
+        return None
+    memory = Memory.decode(data)
     if memory.chain != chain:
         raise ConfigError("wrong-chain", f"{path} is of {memory.chain}")
     return memory
@@ -281,7 +278,7 @@ def open_witness(state_dir: Path, node: str | None, client: HttpClient, log: Log
     if url is None:
         raise ConfigError("no-node", "no node to follow", hint='--node URL, or node = "URL" in witness.toml')
     genesis = read_genesis(state_dir / GENESIS)
-    policy = Policy(trusting_period=settings.trusting_days * DAY * SECOND)
+    policy = Policy.of_days(settings.trusting_days)
     follower = Follower(genesis, client, url, policy)
     return Witness(follower, SigningKey.load(state_dir / WITNESS), clock, state_dir / MEMORY, log)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from firstlight.chain.light import SECOND, Policy
+from firstlight.chain.light import SECOND, Policy, Trusted
 from firstlight.chain.root import known_epoch, known_root
 from firstlight.discovery.verify import Trust, View
 from firstlight.errors import ConfigError, ProofError
-from firstlight.roles.tracking import Followed, Reached
+from firstlight.roles.tracking import Followed
 from firstlight.roles.wire import HeaderAnswer
 from firstlight.testing.chains import GENESIS, Consortium, Ed25519Key
 from firstlight.testing.clock import FakeClock
@@ -95,7 +95,7 @@ def test_heads_are_followed_one_by_one_and_over_a_gap(memory: Path) -> None:
     node.height = LAST
     ledger.view("governance")
     assert set(node.asked[2:]) < set(range(3, LAST + 1))
-    assert Reached.decode(memory.read_bytes()).header == node.headers[LAST].header
+    assert Trusted.decode(memory.read_bytes()).header == node.headers[LAST].header
 
 
 def test_what_was_followed_to_outlives_the_process(memory: Path) -> None:

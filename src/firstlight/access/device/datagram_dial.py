@@ -8,9 +8,8 @@ import socket
 from dataclasses import dataclass
 
 from firstlight.access.datagram_header import parse_header
-from firstlight.access.device.service_dial import ask_forwarder, open_forwarder, socks_address
+from firstlight.access.device.service_dial import ask_forwarder, closed_on_failure, open_forwarder, socks_address
 from firstlight.access.ports import Proxy
-from firstlight.errors import AccessError
 
 _ASSOCIATE = 3
 
@@ -51,10 +50,9 @@ async def associate(host: str, port: int, proxy: Proxy) -> Association:
     Raises :class:`AccessError` as :func:`firstlight.access.device.service_dial.dial`.
     """
     control = await open_forwarder(proxy)
-    datagrams: socket.socket | None = None
-    try:
+    datagrams = socket.socket(control.family, socket.SOCK_DGRAM)
+    with closed_on_failure(control, datagrams):
         own = control.getsockname()[0]
-        datagrams = socket.socket(control.family, socket.SOCK_DGRAM)
         datagrams.setblocking(False)
         datagrams.bind((own, 0))
         stated = datagrams.getsockname()
@@ -62,16 +60,4 @@ async def associate(host: str, port: int, proxy: Proxy) -> Association:
         if ipaddress.ip_address(relay_host).is_unspecified:
             relay_host = proxy.host
         datagrams.connect((relay_host, relay_port))
-    except (OSError, EOFError, ValueError) as error:
-        _close(control, datagrams)
-        raise AccessError("proxy-refused", f"the forwarder carries no datagrams: {error}") from error
-    except BaseException:
-        _close(control, datagrams)
-        raise
     return Association(datagrams, control, b"\x00\x00\x00" + socks_address(host) + port.to_bytes(2))
-
-
-def _close(*sockets: socket.socket | None) -> None:
-    for one in sockets:
-        if one is not None:
-            one.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
+from collections.abc import Iterator
 
 from firstlight.access.ports import Proxy
 from firstlight.errors import AccessError
@@ -25,29 +27,33 @@ async def dial(host: str, port: int, proxy: Proxy | None) -> socket.socket:
     if proxy is None:
         return await _open(host, port, "service-unreachable")
     connection = await open_forwarder(proxy)
-    try:
+    with closed_on_failure(connection):
         await ask_forwarder(connection, _CONNECT, host, port)
-    except (OSError, EOFError) as error:
-        connection.close()
-        raise AccessError("proxy-refused", f"the forwarder closed the connection: {error}") from error
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
 async def open_forwarder(proxy: Proxy) -> socket.socket:
     """Return a connection to the forwarder that knows who we are; :class:`AccessError` as :func:`dial`."""
     connection = await _open(proxy.host, proxy.port, "proxy-unreachable")
-    try:
+    with closed_on_failure(connection):
         await _negotiate(connection, proxy)
-    except (OSError, EOFError) as error:
-        connection.close()
-        raise AccessError("proxy-refused", f"the forwarder closed the connection: {error}") from error
-    except BaseException:
-        connection.close()
-        raise
     return connection
+
+
+@contextlib.contextmanager
+def closed_on_failure(*connections: socket.socket) -> Iterator[None]:
+    """Close sockets if what is done with them fails.
+
+    A forwarder that hangs up or answers nonsense is :class:`AccessError` (``proxy-refused``).
+    """
+    try:
+        yield
+    except BaseException as error:
+        for connection in connections:
+            connection.close()
+        if isinstance(error, OSError | EOFError | ValueError):
+            raise AccessError("proxy-refused", f"the forwarder does not serve this: {error}") from error
+        raise
 
 
 async def _open(host: str, port: int, code: str) -> socket.socket:

@@ -15,8 +15,8 @@ from firstlight.discovery.bundle import MAX_NAMES, Bundle
 from firstlight.discovery.verify import Trust, View, verify_bundle
 from firstlight.encoding import Record
 from firstlight.engines.port import Genesis
-from firstlight.errors import MalformedError, ProofError, StoreError, TransportError
-from firstlight.files import read_limited, write_atomic
+from firstlight.errors import MalformedError, ProofError, TransportError
+from firstlight.files import read_if_there, write_atomic
 from firstlight.ledger.records import Tenure, tenure_name
 from firstlight.ports import Clock, Random
 from firstlight.roles.bundles import BundleService
@@ -144,12 +144,10 @@ class GatewayLedger:
 
 
 def _remembered(memory: Path, genesis: Genesis) -> Trust:
-    try:
-        trust = Trust.decode(read_limited(memory, Trust.LIMIT))
-    except StoreError as error:
-        if error.code != "file-missing":
-            raise
+    data = read_if_there(memory, Trust.LIMIT)
+    if data is None:
         return Trust.at_birth(genesis.chain, genesis.root)
+    trust = Trust.decode(data)
     if trust.chain != genesis.chain:
         raise ProofError("wrong-chain", f"{memory} is of {trust.chain}")
     return trust

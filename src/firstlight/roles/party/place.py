@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from firstlight.chain.light import SECOND, Policy
+from firstlight.chain.light import Policy
 from firstlight.custody.system import SystemClock, SystemRandom
 from firstlight.engines.port import Genesis
 from firstlight.errors import ConfigError, MalformedError, StoreError
@@ -50,7 +50,6 @@ from firstlight.transports.client import Limits, SyncClient
 from firstlight.transports.endpoint import read_endpoint
 
 PORTS = "ports"
-DAY = 86_400
 BURST_SECONDS = 4
 """For how many seconds' worth of exchanges may be begun at once after a silence: a fleet wakes together."""
 NODE_LIMITS = Limits(seconds=5.0, connect_seconds=2.0)
@@ -161,7 +160,7 @@ class Room(contextlib.ExitStack):
             place.settings.node, place.genesis, _own(place, MEMORY, process), random=place.random, http=http
         )
         self.callback(ledger.close)
-        policy = Policy(trusting_period=place.settings.trusting_days * DAY * SECOND)
+        policy = Policy.of_days(place.settings.trusting_days)
         followed = Followed(ledger, _own(place, tracking.MEMORY, process), policy=policy, clock=place.clock)
         self.view = PartyView(followed, place.keys.party)
         self._bodies = Bodies(place.settings.gateway, http.get, log)
