@@ -37,6 +37,33 @@ packages() {
   rm -f "$log"
 }
 
+# What the tests and `bin/demo --access real` use that others wrote.
+THIRD_PARTY=(hostapd eapoltest wpasupplicant freeradius osmo-hlr mosquitto nftables iproute2 util-linux)
+
+# third_party: install that where we are root; elsewhere say what is not there. Returns 1 if something is missing.
+third_party() {
+  local name wanted=()
+  for name in "${THIRD_PARTY[@]}"; do
+    dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q '^install ok installed$' || wanted+=("$name")
+  done
+  [ ${#wanted[@]} -eq 0 ] && return 0
+  if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && (packages "${wanted[@]}"); then
+    third_party_quiet
+    return 0
+  fi
+  say "networks and services that others wrote are left out, for want of: ${wanted[*]}"
+  return 1
+}
+
+# Debian starts some of them as services of the machine; nothing here wants that.
+third_party_quiet() {
+  local name
+  command -v systemctl >/dev/null || return 0
+  for name in freeradius osmo-hlr mosquitto; do
+    systemctl disable --now "$name" >/dev/null 2>&1 || true
+  done
+}
+
 # Print the first Python of at least 3.11 that satisfies the given test program.
 python_that() {
   local candidate

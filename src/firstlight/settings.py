@@ -35,6 +35,7 @@ Host = Annotated[str, Text(r"[A-Za-z0-9.:-]{1,80}")]
 DnsName = Annotated[str, Text(r"[a-z0-9]([a-z0-9.-]{0,78}[a-z0-9])?")]
 NetworkName = Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9:.-]{0,63}")]
 Destination = Annotated[str, Text(r"[A-Za-z0-9.:-]{1,80}:(\*|[1-9][0-9]{0,4})")]
+AccessKind = Annotated[str, Text(r"embedded|hostapd")]
 Suites = Annotated[tuple[Annotated[int, Range(2, 3)], ...], Count(2, 1)]
 Destinations = Annotated[tuple[Destination, ...], Count(256)]
 
@@ -176,6 +177,9 @@ class MnoSettings(PartySettings):
     mcc: Annotated[str, Text(r"[0-9]{3}"), About("mobile country code")] = "001"
     mnc: Annotated[str, Text(r"[0-9]{2,3}"), About("mobile network code")] = "01"
     network: Annotated[NetworkName, About("access network name (TS 24.302)")] = "WLAN"
+    access: Annotated[AccessKind, About("what serves the access network: our own program, or hostapd (as root)")] = (
+        "embedded"
+    )
     access_port: Annotated[Port, About("port of the access network; 0: the system chooses")] = 0
     destinations: Annotated[
         Destinations, About("where attached devices may go, as host:port; * for every port of a host")

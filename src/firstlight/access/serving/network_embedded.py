@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from firstlight.access import frames
 from firstlight.access.ports import AuthenticationCentre, SessionLog, Traffic
 from firstlight.access.serving.forwarder import Allowed, Forwarder, ForwarderLimits
+from firstlight.access.serving.network_port import Report, Standing
 from firstlight.access.serving.sessions import Session, Sessions
 from firstlight.errors import AccessError, FirstlightError, MalformedError
 from firstlight.ports import Clock, Random
@@ -25,8 +25,6 @@ from firstlight.sim.attach import Detach, Detached, Identity, Message, Refusal, 
 from firstlight.sim.suci import HomeKey
 
 _SECOND = 1_000_000_000
-Report = Callable[[str], None]
-"""Told the code of each outcome; never who it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +41,6 @@ class NetworkSettings:
     attaches_per_s: int = 500
     sweep_s: float = 0.5
     forwarder: ForwarderLimits = field(default_factory=ForwarderLimits)
-
-
-class Standing(Protocol):
-    """Says which subscriptions may stay, so that what another process changes takes effect here too."""
-
-    def watch(self, watcher: Callable[[tuple[str, ...]], None]) -> None:
-        """Tell ``watcher``, from any thread, which subscriptions have stopped being usable."""
-        ...
-
-    def version(self) -> object:
-        """Return something that differs whenever anything may have changed."""
-        ...
-
-    def unusable(self, imsis: Iterable[str]) -> set[str]:
-        """Return those that may not be attached."""
-        ...
 
 
 class EmbeddedNetwork:
@@ -136,6 +118,10 @@ class EmbeddedNetwork:
     def proxy(self) -> str:
         """Where the forwarder listens: ``socks5://host:port``."""
         return self._proxy
+
+    def listens(self) -> Mapping[str, int]:
+        """Return the ports of attaching and of the forwarder."""
+        return {"attach": _port(self._servers[1]), "forwarder": _port(self._servers[0])}
 
     def attached(self) -> int:
         """Return how many devices are attached now."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from firstlight.access.serving.authentication_centre import StoredAuthenticationCentre
-from firstlight.access.serving.network_embedded import EmbeddedNetwork, NetworkSettings
 from firstlight.encoding import Bytes32, Record, encode
 from firstlight.errors import FirstlightError, RefusedError
 from firstlight.files import read_limited, write_atomic
@@ -25,16 +23,15 @@ from firstlight.onboarding.ports import Asked, Entry, Issue, NewGrant
 from firstlight.ports import Random
 from firstlight.roles.party.announcing import announcing
 from firstlight.roles.party.keeping import Keeper
+from firstlight.roles.party.networks import network_of
 from firstlight.roles.party.place import (
     Place,
     Ready,
     Room,
     announce,
     keep_ports,
-    last_ports,
     make_place,
     open_place,
-    port_of,
 )
 from firstlight.roles.party.workers import answered_by
 from firstlight.roles.serving import serve_role_by
@@ -164,12 +161,6 @@ class Subscribers:
             self._room.log.refusal(error, step="end")
 
 
-def destinations(patterns: tuple[str, ...]) -> Callable[[str, int], bool]:
-    """Return whether devices may go to a host and port, by patterns like ``host:port`` and ``host:*``."""
-    allowed = frozenset(patterns)
-    return lambda host, port: f"{host}:{port}" in allowed or f"{host}:*" in allowed
-
-
 def grantor(place: Place[MnoSettings], endpoint: str) -> SimGrantor:
     """Return what makes an operator's subscriptions, with which devices attach at ``endpoint``."""
     settings = place.settings
@@ -187,7 +178,7 @@ def grantor(place: Place[MnoSettings], endpoint: str) -> SimGrantor:
 async def serve(
     state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None, coap: bool = False
 ) -> None:
-    """Run the operator until SIGTERM or SIGINT: onboarding, orders, and the embedded access network.
+    """Run the operator until SIGTERM or SIGINT: onboarding, orders, and the access network.
 
     ``workers`` and ``coap`` are for the settings of these names. Raises what opening the directory raises,
     :class:`firstlight.errors.AccessError` (``port-unavailable``),
@@ -206,22 +197,10 @@ async def serve(
         centre = StoredAuthenticationCentre(
             store, random=place.random, clock=place.clock, on_first_use=subscribers.used
         )
-        ports = last_ports(state_dir, settings.host, {"attach": settings.access_port, "forwarder": 0})
-        network = EmbeddedNetwork(
-            NetworkSettings(
-                settings.network, settings.host, attach_port=ports["attach"], forwarder_port=ports["forwarder"]
-            ),
-            centre=centre,
-            log=centre,
-            home_keys={key.key_id: key},
-            allowed=destinations(settings.destinations),
-            clock=place.clock,
-            random=place.random,
-            report=lambda code: log.info(code, step="access"),
-        )
+        network = network_of(place, key, centre, log)
         try:
             await network.start(store)
-            keep_ports(state_dir, {"attach": port_of(network.endpoint), "forwarder": port_of(network.proxy)})
+            keep_ports(state_dir, network.listens())
             async with Keeper(room.leases().keep, pause=settings.round_seconds, log=log), announcing(place, log):
                 by, beside = answered_by(
                     room,

@@ -1,0 +1,148 @@
+"""The authentication centre as hostapd asks for it: lines over a UNIX datagram socket.
+
+    hostapd                                              authentication centre
+      | -- AKA-REQ-AUTH <name> --------------------------------> |
+      | <-- AKA-RESP-AUTH <name> <rand> <autn> <ik> <ck> <res> - |   or AKA-RESP-AUTH <name> FAILURE
+      | -- AKA-AUTS <name> <auts> <rand> ----------------------> |   no answer; a new request follows
+
+A name is what an EAP identity holds between its first digit and the realm: an IMSI, or what stands for one. The socket
+lies in a directory of the operator's alone; whoever can write to it could use up sequence numbers, no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from firstlight.access.control_socket import reachable
+from firstlight.access.ports import AuthenticationCentre
+from firstlight.access.serving.network_port import Report
+from firstlight.errors import AccessError, FirstlightError, MalformedError
+from firstlight.sim.aka import Vector
+
+_LONGEST = 512
+_MOST_WAITING = 1_024
+_REQUEST = re.compile(r"AKA-REQ-AUTH ([0-9]{1,20})")
+_AUTS = re.compile(r"AKA-AUTS ([0-9]{1,20}) ([0-9a-f]{28}) ([0-9a-f]{32})")
+
+
+class Names(Protocol):
+    """Says whose the names in EAP identities are."""
+
+    async def imsi(self, name: str) -> str:
+        """Return the IMSI behind a name; :class:`AccessError` (``unknown-subscriber``)."""
+        ...
+
+
+class PlainNames:
+    """Names that are IMSIs: nothing is concealed."""
+
+    async def imsi(self, name: str) -> str:
+        """Return the name itself."""
+        return name
+
+
+class AkaSocket:
+    """Answers for ``centre`` on a socket; requests for one name are answered one after the other."""
+
+    def __init__(self, path: Path, centre: AuthenticationCentre, names: Names, report: Report) -> None:
+        """Answer at ``path`` once started; ``report`` is told what became of each request."""
+        self._path = path
+        self._centre = centre
+        self._names = names
+        self._report = report
+        self._socket: socket.socket | None = None
+        self._last: dict[str, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Listen; :class:`AccessError` (``port-unavailable``)."""
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            self._path.unlink(missing_ok=True)
+            with reachable(self._path) as name:
+                one.bind(name)
+        except OSError as error:
+            one.close()
+            raise AccessError("port-unavailable", f"{self._path.name}: {error.strerror or error}") from error
+        self._socket = one
+        asyncio.get_running_loop().add_reader(one, self._read)
+
+    async def close(self) -> None:
+        """Stop listening, and finish what was begun."""
+        if self._socket is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._socket)
+        if self._last:
+            await asyncio.wait(tuple(self._last.values()))
+        self._socket.close()
+        self._socket = None
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    def _read(self) -> None:
+        assert self._socket is not None
+        with contextlib.suppress(OSError):
+            while True:
+                data, sender = self._socket.recvfrom(_LONGEST)
+                text = data.decode("ascii", errors="replace").strip("\0\n ")
+                request, auts = _REQUEST.fullmatch(text), _AUTS.fullmatch(text)
+                if request is not None:
+                    name = request[1]
+                    self._after(name, partial(self._answer, name, sender))
+                elif auts is not None:
+                    name, given, rand = auts[1], bytes.fromhex(auts[2]), bytes.fromhex(auts[3])
+                    self._after(name, partial(self._resynchronise, name, rand, given))
+                else:
+                    self._report("aka-request-malformed")
+
+    def _after(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Begin ``work`` once what was asked for ``name`` before is done."""
+        if len(self._last) >= _MOST_WAITING:
+            self._report("network-busy")
+            return
+        before = self._last.get(name)
+
+        async def run() -> None:
+            if before is not None:
+                await asyncio.wait([before])
+            await work()
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._last[name] = task
+        task.add_done_callback(lambda done: self._last.pop(name) if self._last.get(name) is done else None)
+
+    async def _answer(self, name: str, sender: object) -> None:
+        try:
+            vector = await self._centre.vector(await self._names.imsi(name))
+        except FirstlightError as error:
+            self._report(error.code)
+            self._send(f"AKA-RESP-AUTH {name} FAILURE", sender)
+            return
+        self._report("vector")
+        self._send(f"AKA-RESP-AUTH {name} {_shown(vector)}", sender)
+
+    async def _resynchronise(self, name: str, rand: bytes, auts: bytes) -> None:
+        try:
+            await self._centre.resynchronise(await self._names.imsi(name), rand, auts)
+        except FirstlightError as error:
+            self._report(error.code)
+            return
+        self._report("resynchronised")
+
+    def _send(self, text: str, sender: object) -> None:
+        if self._socket is None or not isinstance(sender, str | bytes):
+            return
+        with contextlib.suppress(OSError):
+            self._socket.sendto(text.encode("ascii"), sender)
+
+
+def _shown(vector: Vector) -> str:
+    if not 4 <= len(vector.xres) <= 16:
+        raise MalformedError("bad-vector", "a RES has 4 to 16 bytes")
+    return " ".join(one.hex() for one in (vector.rand, vector.autn, vector.ik, vector.ck, vector.xres))

@@ -1,0 +1,68 @@
+"""Which access network an operator runs: its settings say so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from firstlight.access.serving.authentication_centre import StoredAuthenticationCentre
+from firstlight.access.serving.network_embedded import EmbeddedNetwork, NetworkSettings
+from firstlight.access.serving.network_hostapd import AkaBackend, HostapdNetwork, HostapdSettings
+from firstlight.access.serving.network_port import NetworkServing
+from firstlight.logs import Log
+from firstlight.roles.party.place import Place, last_ports
+from firstlight.settings import MnoSettings
+from firstlight.sim.suci import HomeKey
+
+DIRECTORY = "access"
+"""Where what others wrote has its files, in the operator's state directory."""
+
+
+def network_of(place: Place[MnoSettings], key: HomeKey, centre: StoredAuthenticationCentre, log: Log) -> NetworkServing:
+    """Return the network that the settings ask for, not started yet."""
+
+    def report(code: str) -> None:
+        log.info(code, step="access")
+
+    if place.settings.access == "hostapd":
+        return _hostapd(place, centre, report)
+    return _embedded(place, key, centre, report)
+
+
+def _embedded(
+    place: Place[MnoSettings], key: HomeKey, centre: StoredAuthenticationCentre, report: Callable[[str], None]
+) -> EmbeddedNetwork:
+    settings = place.settings
+    ports = last_ports(place.directory, settings.host, {"attach": settings.access_port, "forwarder": 0})
+    return EmbeddedNetwork(
+        NetworkSettings(
+            settings.network, settings.host, attach_port=ports["attach"], forwarder_port=ports["forwarder"]
+        ),
+        centre=centre,
+        log=centre,
+        home_keys={key.key_id: key},
+        allowed=destinations(settings.destinations),
+        clock=place.clock,
+        random=place.random,
+        report=report,
+    )
+
+
+def _hostapd(
+    place: Place[MnoSettings], centre: StoredAuthenticationCentre, report: Callable[[str], None]
+) -> HostapdNetwork:
+    settings = place.settings
+    ports = last_ports(place.directory, settings.host, {"radius": settings.access_port})
+    return HostapdNetwork(
+        HostapdSettings(place.directory / DIRECTORY, settings.host, ports["radius"]),
+        backend=AkaBackend(centre, report),
+        users=centre,
+        log=centre,
+        random=place.random,
+        report=report,
+    )
+
+
+def destinations(patterns: tuple[str, ...]) -> Callable[[str, int], bool]:
+    """Return whether devices may go to a host and port, by patterns like ``host:port`` and ``host:*``."""
+    allowed = frozenset(patterns)
+    return lambda host, port: f"{host}:{port}" in allowed or f"{host}:*" in allowed
