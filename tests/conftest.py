@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.sampling import FULL
 
 from firstlight.cli.processes import Family
 from firstlight.testing.lab import Lab, open_lab
@@ -20,7 +21,6 @@ SETTINGS = {role: {"round_seconds": 1} for role in ("mno", "sp")}
 """Parties look every second which grants must end, so that tests need not wait for that."""
 IN_CI = os.environ.get("CI") == "true"
 ALWAYS = ("tests/vectors/", "tests/interop/")
-FULL = os.environ.get("FIRSTLIGHT_FULL") == "1"
 LONG_SHARE = 3
 """One in how many of the tests that are marked as long runs in `bin/test`."""
 WHOLE = 1_000

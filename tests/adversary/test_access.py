@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import secrets
 import signal
@@ -47,12 +46,6 @@ SOCKS_REFUSED = b"\x05\x02\x01\x01"
 @pytest.fixture
 def hand(lab: Lab) -> Hand:
     return Hand(lab, lab.device())
-
-
-def port(lab: Lab, role: str, name: str) -> int:
-    """Return where an access network or a broker listens."""
-    number: int = json.loads((lab.state(role) / "ports").read_bytes())[name]
-    return number
 
 
 def say(to: int, data: bytes) -> bytes:
@@ -111,7 +104,7 @@ def test_nothing_passes_the_forwarder_without_a_session(lab: Lab, hand: Hand) ->
     target = service_port(lab)
     attachment = attach(hand.sim(hand.onboard("mno")))
     proxy = attachment.proxy
-    assert proxy.port == port(lab, "mno", "forwarder")
+    assert proxy.port == lab.port("mno", "forwarder")
     assert passes(proxy, target)
     guesses = [
         (proxy.username, secrets.token_hex(32)),
@@ -369,10 +362,10 @@ def test_a_device_reaches_its_service_only_through_the_forwarder(lab: Lab) -> No
         process.send_signal(signal.SIGTERM)
         process.wait(60)
         process.stdout.close()  # type: ignore[union-attr]
-    forwarder, gateway = port(lab, "mno", "forwarder"), int(lab.interceptor.url.rpartition(":")[2])
-    assert talked <= {gateway, port(lab, "mno", "attach"), forwarder}
+    forwarder, gateway = lab.port("mno", "forwarder"), int(lab.interceptor.url.rpartition(":")[2])
+    assert talked <= {gateway, lab.port("mno", "attach"), forwarder}
     assert talked >= {gateway, forwarder}
-    assert not {service_port(lab), port(lab, "sp", "broker")} & talked
+    assert not {service_port(lab), lab.port("sp", "broker")} & talked
     paths = [asked.path for asked, _ in lab.interceptor.seen[seen:]]
     assert any(f"/relay/{lab.parties['mno']}" in path for path in paths)
     assert not any(f"/relay/{lab.parties['sp']}" in path for path in paths)
@@ -406,7 +399,7 @@ def access_of(lab: Lab, hand: Hand, granted: Granted, place: Path) -> ServiceAcc
         anchors=body.anchors,
         server_name=body.server,
         host="127.0.0.1",
-        port=port(lab, "sp", "broker"),
+        port=lab.port("sp", "broker"),
         name=body.topic.split("/")[1],
         topic=body.topic,
     )
@@ -562,6 +555,6 @@ def wait_for(fact: object, seconds: float = 120.0) -> None:
 @contextlib.asynccontextmanager
 async def _conversation(lab: Lab) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Open a connection to the network's attach port."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port(lab, "mno", "attach"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", lab.port("mno", "attach"))
     with contextlib.closing(writer):
         yield reader, writer

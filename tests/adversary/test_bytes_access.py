@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import secrets
 import socket
@@ -60,12 +59,6 @@ def hand(lab: Lab) -> Hand:
     return Hand(lab, lab.device())
 
 
-def port(lab: Lab, role: str, name: str) -> int:
-    """Return where an access network or a broker listens."""
-    number: int = json.loads((lab.state(role) / "ports").read_bytes())[name]
-    return number
-
-
 def framed(body: bytes) -> bytes:
     """Return a frame with whatever body."""
     return len(body).to_bytes(2) + body
@@ -109,7 +102,7 @@ def converse(lab: Lab, *pieces: bytes | Callable[[bytes], bytes]) -> bytes:
     A piece may be made of the answer before it. After the last one nothing more is sent.
     """
     answer = b""
-    with socket.create_connection(("127.0.0.1", port(lab, "mno", "attach")), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", lab.port("mno", "attach")), timeout=20) as connection:
         for place, piece in enumerate(pieces):
             connection.sendall(piece(answer) if callable(piece) else piece)
             if place < len(pieces) - 1:
@@ -215,7 +208,7 @@ def test_broken_second_frames_attach_nobody(lab: Lab, hand: Hand) -> None:
 
 async def through(lab: Lab, store: MemorySim, bend: Callable[[int, bytes], bytes]) -> str:
     """Attach through a relay that bends the network's frames, by their number; return the code of what comes of it."""
-    at = port(lab, "mno", "attach")
+    at = lab.port("mno", "attach")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         network_reader, network_writer = await asyncio.open_connection("127.0.0.1", at)
@@ -313,7 +306,7 @@ class Client:
         """
         context = client_context(self.certificate, self.key, self.body.anchors)
         with (
-            socket.create_connection(("127.0.0.1", port(self.lab, "sp", "broker")), timeout=20) as plain,
+            socket.create_connection(("127.0.0.1", self.lab.port("sp", "broker")), timeout=20) as plain,
             context.wrap_socket(plain, server_hostname=self.body.server) as secure,
         ):
             answer = b""
@@ -436,7 +429,7 @@ def test_a_broker_survives_what_is_not_even_tls(lab: Lab, hand: Hand, tmp_path: 
     ]  # fmt: skip
     with lab.untouched(), lab.heard("sp", *(code for code, _ in cases)) as codes:
         for _, data in cases:
-            broker = socket.create_connection(("127.0.0.1", port(lab, "sp", "broker")), timeout=20)
+            broker = socket.create_connection(("127.0.0.1", lab.port("sp", "broker")), timeout=20)
             with broker, contextlib.suppress(OSError):
                 broker.sendall(data)
                 broker.shutdown(socket.SHUT_WR)

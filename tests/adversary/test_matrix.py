@@ -23,13 +23,12 @@ from pathlib import Path
 from firstlight.access.device.network_embedded import EmbeddedNetworkAccess
 from firstlight.cli.demo.commands import run
 from firstlight.custody.system import SystemRandom
-from firstlight.discovery.machine import AskBundle, AskMailbox, AskMore, Discovered, Discovery, Failed
+from firstlight.discovery.machine import Discovered, Discovery
 from firstlight.errors import AccessError
 from firstlight.onboarding.device import Granted, Refused
-from firstlight.roles.wire import MailRequest
 from firstlight.stores.exchanges import GrantState
 from firstlight.testing.byhand import Hand, say
-from firstlight.testing.handheld import NONCE, Handheld, ask
+from firstlight.testing.handheld import NONCE, Handheld, driven
 from firstlight.testing.interceptor import Answered, Asked, Dropped, Forward, Interceptor
 from firstlight.testing.lab import Lab
 from firstlight.transports.endpoint import read_endpoint
@@ -266,16 +265,7 @@ def _discover(held: Handheld, named: str) -> object:
     """Discover through one gateway under another one's name, under which the mail lies."""
     nonce = SystemRandom().bytes(NONCE)
     machine = Discovery(held.birth, held.identity, gateway=named, trust=held.trust, nonce=nonce)
-    event = machine.start()
-    while True:
-        match event:
-            case Discovered() | Failed():
-                return event
-            case AskMailbox(locator, tenure):
-                path, body = "/v1/mail", MailRequest.of(locator, tenure).encode()
-            case AskBundle(request) | AskMore(request):
-                path, body = "/v1/bundles", request.encode()
-        event = machine.receive(ask(held.gateway + path, body).body)
+    return driven(machine, held.gateway)
 
 
 # --- the network's frames -------------------------------------------------------------------------
@@ -345,7 +335,7 @@ def test_frames_of_the_attach_survive_it(lab: Lab, full: bool) -> None:
     """Somebody on the access network does it to each frame of an attach: it comes to pass, or ends with a code."""
     hand = Hand(lab, lab.device())
     sim = hand.sim(hand.onboard("mno"))
-    port = json.loads((lab.places.mno / "ports").read_bytes())["attach"]
+    port = lab.port("mno", "attach")
     asyncio.run(asyncio.wait_for(EmbeddedNetworkAccess(SystemRandom()).attach(sim), 20))
     chance, came = random.Random(SEED), Counter[str]()
     between = Frames(port, "nothing", 0, chance)

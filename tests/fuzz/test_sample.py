@@ -1,13 +1,15 @@
 """The bounded run: every target gets its vectors and mutations of them by a fixed seed, then atheris has a short go."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.sampling import FULL
+
 ROOT = Path(__file__).parents[2]
-SECONDS = 120 if os.environ.get("FIRSTLIGHT_FULL") else 4
-COUNT = "50000" if os.environ.get("FIRSTLIGHT_FULL") else "1500"
+SECONDS = 120 if FULL else 4
+COUNT = "50000" if FULL else "1500"
+MOST_SECONDS = "1000" if FULL else "1"
 
 
 def fuzz(*arguments: str) -> str:
@@ -18,7 +20,7 @@ def fuzz(*arguments: str) -> str:
 
 
 def test_no_mutation_crashes_or_hangs_a_parser() -> None:
-    told = fuzz("--sample", COUNT, "--most-seconds", "1000" if "FIRSTLIGHT_FULL" in os.environ else "1")
+    told = fuzz("--sample", COUNT, "--most-seconds", MOST_SECONDS)
     names = fuzz("--list").split()
     assert len(names) >= 25
     for name in names:

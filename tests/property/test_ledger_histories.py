@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from tests.sampling import FULL
 
 from firstlight.ledger.records import TenureState, batch_name, tenure_name, tree_key
 from firstlight.ledger.rules import apply
@@ -19,7 +19,6 @@ from firstlight.testing.ledgers import MemoryLedger, digest
 from firstlight.trees import ownership, sparse
 from firstlight.trees.ownership import Selection, Uniform, depth_of
 
-FULL = os.environ.get("FIRSTLIGHT_FULL") == "1"
 SIZE = 40
 DELAY = 50
 KEYS = tuple(P256Key(f"owner {one}") for one in range(400))

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.sampling import FULL
 
 COMMAND = (sys.executable, "-m", "firstlight", "demo")
 STAGES = ("discovered", "network_granted", "attached", "service_granted", "connected", "receipts_read")
@@ -138,7 +139,7 @@ SAMPLE = [("while servers start", True), ("while parties join", False), ("while 
 ALL = [(moment, terminal) for moment in MOMENTS for terminal in (True, False)]
 
 
-@pytest.mark.parametrize(("moment", "terminal"), ALL if os.environ.get("FIRSTLIGHT_FULL") == "1" else SAMPLE)
+@pytest.mark.parametrize(("moment", "terminal"), ALL if FULL else SAMPLE)
 def test_ctrl_c_at_any_moment_ends_everything_within_five_seconds(tmp_path: Path, moment: str, terminal: bool) -> None:
     """In its terminal it reaches the demo and the command that it runs just then; sent to it alone, only the demo."""
     with demo(tmp_path / "world") as one:

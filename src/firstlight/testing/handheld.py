@@ -61,6 +61,22 @@ class Said:
         return value if isinstance(value, dict) else {}
 
 
+def driven(
+    machine: Discovery, gateway: str, bend: Callable[[str, bytes], bytes] = lambda _, answer: answer
+) -> Discovered | Failed:
+    """Have a discovery ask a gateway until it ends; ``bend`` gets the path and the answer, and returns what is seen."""
+    event = machine.start()
+    while True:
+        match event:
+            case Discovered() | Failed():
+                return event
+            case AskMailbox(locator, tenure):
+                path, body = "/v1/mail", MailRequest.of(locator, tenure).encode()
+            case AskBundle(request) | AskMore(request):
+                path, body = "/v1/bundles", request.encode()
+        event = machine.receive(bend(path, ask(gateway + path, body).body))
+
+
 def ask(
     url: str, body: bytes = b"", *, method: str = "POST", content_type: str = CBOR, seconds: float = SECONDS
 ) -> Said:
@@ -129,16 +145,7 @@ class Handheld:
             trust=trust or self.trust,
             nonce=SystemRandom().bytes(NONCE),
         )
-        event = machine.start()
-        while True:
-            match event:
-                case Discovered() | Failed():
-                    return event
-                case AskMailbox(locator, tenure):
-                    path, body = "/v1/mail", MailRequest.of(locator, tenure).encode()
-                case AskBundle(request) | AskMore(request):
-                    path, body = "/v1/bundles", request.encode()
-            event = machine.receive(bend(path, ask(self.gateway + path, body).body))
+        return driven(machine, self.gateway, bend)
 
     def found(self) -> Discovered:
         """Discover honestly."""

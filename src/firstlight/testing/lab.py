@@ -239,6 +239,11 @@ class Lab:
         place: Path = getattr(self.places, role)
         return place
 
+    def port(self, role: str, name: str) -> int:
+        """Return where an access network (``attach``, ``forwarder``) or a ``broker`` listens."""
+        number: int = json.loads((self.state(role) / "ports").read_bytes())[name]
+        return number
+
     def url(self, role: str) -> str:
         """Return where a role's server listens."""
         return read_endpoint(self.state(role)).url
