@@ -193,6 +193,9 @@ class SpSettings(PartySettings):
     ROLE: ClassVar[str] = "sp"
     broker_port: Annotated[Port, About("port of the broker; 0: the system chooses")] = 0
     server_name: Annotated[DnsName, About("name in the broker's certificate")] = "localhost"
+    broker: Annotated[
+        str, Text(r"embedded|mosquitto"), About("which broker: our own, or mosquitto as a process of its own")
+    ] = "embedded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

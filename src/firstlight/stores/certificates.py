@@ -11,7 +11,7 @@ transaction that grants it. One object serves many threads, any number of proces
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -170,6 +170,11 @@ class Certificates(Store):
     def by_grant(self, grant: bytes) -> StoredCertificate | None:
         """Return the certificate of a grant."""
         return self._one("grant_id = ?", grant)
+
+    def names(self, serials: Set[int]) -> set[str]:
+        """Return the common names of those of these serial numbers that are revoked."""
+        rows = self._database.rows("SELECT serial, name FROM certificate WHERE revoked_at IS NOT NULL")
+        return {name for serial, name in rows if int.from_bytes(serial) in serials}
 
     def living(self) -> set[bytes]:
         """Return the grants whose certificates have not been revoked."""

@@ -345,8 +345,10 @@ def genesis_of(ledger: Ledger) -> Genesis:
 
 
 @contextlib.asynccontextmanager
-async def party_world(root: Path, *, devices: int = SIZE) -> AsyncIterator[tuple[PartyWorld, Server, Server]]:
-    """Run an MNO and an SP with approved orders for so many ``devices``."""
+async def party_world(
+    root: Path, *, devices: int = SIZE, broker: str = "embedded"
+) -> AsyncIterator[tuple[PartyWorld, Server, Server]]:
+    """Run an MNO and an SP, whose ``broker`` is that one, with approved orders for so many ``devices``."""
     ledger = Ledger(size=SIZE, begun=SystemClock().now() // SECOND - DAY)
     node = FakeNode(ledger)
     async with listening(node.app()) as url:
@@ -356,7 +358,7 @@ async def party_world(root: Path, *, devices: int = SIZE) -> AsyncIterator[tuple
         genesis.write_bytes(genesis_of(ledger).encode())
         chain = ledger.consortium.chain
         network = mno.init(MnoSettings(chain=chain, node=url, gateway=url), root / "mno", genesis)
-        service = sp.init(SpSettings(chain=chain, node=url, gateway=url), root / "sp", genesis)
+        service = sp.init(SpSettings(chain=chain, node=url, gateway=url, broker=broker), root / "sp", genesis)
         world.register(network.keys, Role.MNO)
         world.register(service.keys, Role.SP)
         world.choose([(network.keys, PartyKind.NETWORK), (service.keys, PartyKind.SERVICE)], devices)

@@ -20,7 +20,7 @@ from firstlight import p256
 from firstlight.access.device.service_session import ServiceAccess, Session, connect
 from firstlight.access.ports import Proxy
 from firstlight.access.serving.service_broker import EmbeddedBroker
-from firstlight.access.serving.service_port import BrokerIdentity, Kept, Published
+from firstlight.access.serving.service_port import BrokerIdentity, Kept, Published, ServiceBroker
 from firstlight.enrolment.issue import (
     Issued,
     Revocation,
@@ -109,12 +109,15 @@ class World:
         key = Key()
         server = issue_server(self.authority, key.public, host=HOST, now=self.now, lifetime=DAY, random=SystemRandom())
         self.server = self._store("server", server, key)
-        identity = BrokerIdentity(self.server.certificate, self.server.key, self.authority.certificate)
+        self.identity = BrokerIdentity(self.server.certificate, self.server.key, self.authority.certificate)
         self._number = 0
-        self.broker = EmbeddedBroker(
-            identity, self.crl(), clock=SystemClock(), log=Log("sp", SystemClock(), self.log), port=port
-        )
+        self.names: dict[int, str] = {}
+        self.broker = self.make_broker(self.identity, port)
         self.broker.messages(self._take)
+
+    def make_broker(self, identity: BrokerIdentity, port: int) -> ServiceBroker:
+        log = Log("sp", SystemClock(), self.log)
+        return EmbeddedBroker(identity, self.crl(), clock=SystemClock(), log=log, port=port)
 
     def _take(self, message: Published, kept: Kept) -> None:
         self.published.append(message)
@@ -146,6 +149,7 @@ class World:
             lifetime=lifetime,
             random=SystemRandom(),
         )
+        self.names[issued.serial] = issued.name
         return self._store(issued.name, issued, key)
 
     def crl(self, *revoked: Device, lifetime: int = DAY) -> bytes:

@@ -44,6 +44,7 @@ def served(test):
         run(work())
 
     del wrapped.__wrapped__
+    wrapped.work = test  # type: ignore[attr-defined]
     return wrapped
 
 

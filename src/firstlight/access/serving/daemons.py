@@ -85,6 +85,12 @@ class Recipe:
     """How long it may take until it serves."""
     reload: signal.Signals | None = signal.SIGHUP
     """What makes it read its files again."""
+    death: str = "KILL"
+    """What the kernel sends it when we die: ``TERM`` for one that must put something away first."""
+    hear: Callable[[str], None] | None = field(default=None, repr=False)
+    """Told each line that it prints, as it is."""
+    inherits: Sequence[int] = ()
+    """File descriptors that stay open in it."""
 
 
 class Daemon:
@@ -111,13 +117,14 @@ class Daemon:
             put(recipe.directory / name, content)
         try:
             process = await asyncio.create_subprocess_exec(
-                *(_SETPRIV.find(), "--pdeathsig", "KILL", "--", program, *recipe.arguments),
+                *(_SETPRIV.find(), "--pdeathsig", recipe.death, "--", program, *recipe.arguments),
                 cwd=recipe.directory,
                 env={"PATH": _PATH, "LC_ALL": "C.UTF-8", **recipe.environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=recipe.inherits,
             )
         except OSError as error:
             raise AccessError("daemon-died", f"{recipe.program.name}: {error.strerror or error}") from error
@@ -200,6 +207,8 @@ class Daemon:
         with contextlib.suppress(OSError, asyncio.LimitOverrunError):
             while line := await _line(self._process.stdout):
                 self._lines.append(redacted(line))
+                if self._recipe.hear is not None:
+                    self._recipe.hear(line.rstrip("\n"))
 
 
 async def _line(stream: asyncio.StreamReader) -> str:

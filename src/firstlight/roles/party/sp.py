@@ -14,7 +14,6 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from firstlight.access.serving.service_broker import EmbeddedBroker
 from firstlight.access.serving.service_port import BrokerIdentity, ServiceBroker
 from firstlight.custody.file import SigningKey
 from firstlight.enrolment.issue import (
@@ -35,9 +34,10 @@ from firstlight.onboarding.messages import Exporter, X509Grant
 from firstlight.onboarding.ports import Asked, Entry, Issue, NewGrant
 from firstlight.ports import Clock, Random
 from firstlight.roles.party.announcing import announcing
+from firstlight.roles.party.brokers import broker_of
 from firstlight.roles.party.keeping import Keeper
 from firstlight.roles.party.mno import slot_of
-from firstlight.roles.party.place import Place, Ready, Room, announce, keep_ports, last_ports, make_place, open_place
+from firstlight.roles.party.place import Place, Ready, Room, announce, keep_ports, make_place, open_place
 from firstlight.roles.party.readers import Reader
 from firstlight.roles.party.workers import answered_by
 from firstlight.roles.serving import serve_role_by
@@ -53,6 +53,8 @@ AUTHORITY_SECONDS = 20 * 365 * 86_400
 BROKER_SECONDS = 5 * 365 * 86_400
 CRL_SECONDS = 86_400
 """How long a revocation list stands; a new one is made twice in that time, and with every revocation."""
+RETRY_SECONDS = 1.0
+"""Until a list that the broker did not take is given to it again."""
 MESSAGE_SECONDS = 30 * 86_400
 """How long notes of messages are kept."""
 TOPIC = "telemetry"
@@ -166,6 +168,7 @@ class Revoker:
                 await broker.reload_crl(await asyncio.to_thread(self.crl))
             except FirstlightError as error:
                 self._log.refusal(error, step="crl")
+                self._loop.call_later(RETRY_SECONDS, self._due.set)
 
     def _ended(self, ended: tuple[StoredGrant, ...]) -> None:
         try:
@@ -193,7 +196,7 @@ def grantor(place: Place[SpSettings], broker: str) -> CertificateGrantor:
 async def serve(
     state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None, coap: bool = False
 ) -> None:
-    """Run the provider until SIGTERM or SIGINT: onboarding, orders, and the embedded broker.
+    """Run the provider until SIGTERM or SIGINT: onboarding, orders, and the broker.
 
     ``workers`` and ``coap`` are for the settings of these names. Raises what opening the directory raises,
     :class:`firstlight.errors.AccessError` (``broker-not-started``),
@@ -211,8 +214,7 @@ async def serve(
         reader = inner.enter_context(contextlib.closing(Reader(messages, store, exchanges, clock=clock, log=log)))
         revoker = Revoker(own, store, exchanges, clock=clock, log=log)
         identity = BrokerIdentity(state_dir / BROKER, state_dir / BROKER_KEY, own.certificate)
-        port = last_ports(state_dir, settings.host, {"broker": settings.broker_port})["broker"]
-        broker = EmbeddedBroker(identity, revoker.crl(), clock=clock, log=log, host=settings.host, port=port)
+        broker = await broker_of(place, identity, revoker.crl(), store, log)
         broker.messages(reader.take)
         await broker.start()
         renewing = asyncio.create_task(revoker.run(broker))
