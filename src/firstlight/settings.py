@@ -36,6 +36,7 @@ DnsName = Annotated[str, Text(r"[a-z0-9]([a-z0-9.-]{0,78}[a-z0-9])?")]
 NetworkName = Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9:.-]{0,63}")]
 Destination = Annotated[str, Text(r"[A-Za-z0-9.:-]{1,80}:(\*|[1-9][0-9]{0,4})")]
 AccessKind = Annotated[str, Text(r"embedded|hostapd")]
+Interfaces = Annotated[tuple[Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")], ...], Count(240)]
 Suites = Annotated[tuple[Annotated[int, Range(2, 3)], ...], Count(2, 1)]
 Destinations = Annotated[tuple[Destination, ...], Count(256)]
 
@@ -181,6 +182,10 @@ class MnoSettings(PartySettings):
         "embedded"
     )
     access_port: Annotated[Port, About("port of the access network; 0: the system chooses")] = 0
+    ports: Annotated[Interfaces, About("network interfaces that are its wired 802.1X ports (hostapd only)")] = ()
+    lobby: Annotated[
+        Destinations, About("where devices at those ports may go before they are attached: gateways, as host:port")
+    ] = ()
     destinations: Annotated[
         Destinations, About("where attached devices may go, as host:port; * for every port of a host")
     ] = ("127.0.0.1:*", "localhost:*")

@@ -5,6 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 KILLED_BY: Mapping[str, tuple[str, ...]] = {
+    "access.serving.network_hostapd.HostapdNetwork._admit.1:unknown-subscriber": (
+        "tests/unit/access/test_one_time_names.py::test_only_a_name_that_counts_is_admitted_where_it_was_used_while_the_subscription_may_be",
+    ),
+    "access.serving.network_hostapd.HostapdNetwork._admit.2:Subscriptions._usable": (
+        "tests/unit/access/test_one_time_names.py::test_only_a_name_that_counts_is_admitted_where_it_was_used_while_the_subscription_may_be",
+    ),
+    "roles.party.naming.NamingDesk._give.1:bad-suci": (
+        "tests/unit/access/test_one_time_names.py::test_a_suci_that_does_not_open_gets_nothing_whatever_is_wrong_with_it",
+    ),
+    "roles.party.naming.StoredNames.imsi.1:unknown-subscriber": (
+        "tests/unit/access/test_one_time_names.py::test_a_name_that_nobody_used_in_time_or_that_nobody_gave_out_stands_for_nothing",
+    ),
+    "stores.subscriptions.Subscriptions.bind_name.1:unknown-subscriber": (
+        "tests/unit/access/test_one_time_names.py::test_a_name_that_nobody_used_in_time_or_that_nobody_gave_out_stands_for_nothing",
+    ),
+    "stores.subscriptions.Subscriptions.bind_name.2:name-used": (
+        "tests/unit/access/test_one_time_names.py::test_a_name_stands_for_its_subscription_and_is_bound_to_where_it_is_used_first",
+    ),
     "chain.commit.verify_commit.3:verify_votes": (
         "tests/adversary/test_checks_light.py::test_what_the_light_client_must_not_follow[four-of-eight]",
     ),

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,15 +42,18 @@ class ControlSocket:
     def __init__(self, path: Path) -> None:
         """Connect to the socket at ``path``; :class:`AccessError` (``daemon-silent``) if nobody listens there.
 
-        The kernel chooses our own address, which is no file; once connected, nobody else can send to it.
+        Our own address is a file beside it, where its path is short enough, else one that the kernel chooses and that
+        is no file; the latter is reached from the same network namespace only. Nobody else can send to either.
         """
+        own = path.parent / f".{secrets.token_hex(6)}"
+        self._own = own if len(os.fsencode(own)) < _LONGEST else None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._answers: asyncio.Queue[str] = asyncio.Queue()
         self._turn = asyncio.Lock()
         self.events: asyncio.Queue[str] = asyncio.Queue()
         """What happened, in order, without the level in front; after :meth:`attach`."""
         try:
-            self._socket.bind("")
+            self._socket.bind("" if self._own is None else str(self._own))
             with reachable(path) as there:
                 self._socket.connect(there)
         except OSError as error:
@@ -85,6 +89,9 @@ class ControlSocket:
             with contextlib.suppress(AttributeError):
                 self._loop.remove_reader(self._socket)
             self._socket.close()
+        if self._own is not None:
+            with contextlib.suppress(OSError):
+                self._own.unlink()
 
     def _send(self, command: str) -> None:
         try:

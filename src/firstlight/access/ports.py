@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from firstlight.sim.aka import Vector
+from firstlight.sim.naming import OneTimeName
 from firstlight.sim.subscription import SoftSim
+from firstlight.sim.suci import Suci
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,12 @@ class Attachment(Protocol):
         ...
 
     @property
-    def proxy(self) -> Proxy:
-        """Through which everything goes."""
+    def proxy(self) -> Proxy | None:
+        """Through which everything goes; None where the network is reached directly."""
+        ...
+
+    async def lost(self) -> None:
+        """Return when the network has shut the device out; never, where only the next connection would tell."""
         ...
 
     async def close(self) -> None:
@@ -63,13 +69,33 @@ class Attachment(Protocol):
 class NetworkAccess(Protocol):
     """How a device gets onto a network."""
 
-    async def attach(self, store: SimStore) -> Attachment:
-        """Authenticate both ways and return the open attachment.
+    async def attach(self, store: SimStore, naming: Naming | None = None) -> Attachment:
+        """Authenticate both ways and return the open attachment; ``naming`` is for networks that take no SUCI.
 
         Raises :class:`firstlight.errors.AccessError`: ``attach-refused``, ``attach-unreachable``,
         ``attach-timeout``, ``attach-malformed``, ``network-not-authentic``, ``separation-missing``, ``wrong-network``,
-        ``resync-failed``; :class:`firstlight.errors.StoreError` from the store.
+        ``resync-failed``, ``no-naming``; what ``naming`` raises; :class:`firstlight.errors.StoreError` from the store.
         """
+        ...
+
+
+class Naming(Protocol):
+    """Gets a device a one-time name from its operator (:mod:`firstlight.sim.naming`)."""
+
+    async def name(self, concealed: Suci) -> OneTimeName:
+        """Return a name for the subscription in a SUCI; raises :class:`firstlight.errors.TransportError`."""
+        ...
+
+
+class Names(Protocol):
+    """Says whose the names in EAP identities are, and remembers where each was used."""
+
+    async def imsi(self, name: str) -> str:
+        """Return the IMSI behind a name; :class:`firstlight.errors.AccessError` (``unknown-subscriber``)."""
+        ...
+
+    async def used(self, name: str, where: str) -> None:
+        """Note that a name has proven itself at a place; ``name-used`` if that was at another one before."""
         ...
 
 

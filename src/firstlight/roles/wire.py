@@ -14,6 +14,8 @@ gateway   POST /v1/bundles        as above
           PUT  /v1/blobs/{sha-256}?issuer=&model=&identifier= (hexadecimal)   body -> []
           GET  /v1/blobs/{sha-256}                    -> body
           POST /relay/{party}/.well-known/edhoc       as the party answers
+          POST /relay/{party}/v1/names                as the operator answers
+mno       POST /v1/names          Suci                -> OneTimeName (before an attach that takes no SUCI)
 """
 
 from __future__ import annotations

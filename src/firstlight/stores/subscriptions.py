@@ -17,6 +17,8 @@ from firstlight.sim import aka
 from firstlight.sim.subscription import Credentials, Subscription, SubscriptionStatus
 from firstlight.stores.database import Database, Schema, Store, prepare
 
+MOST_NAMES = 16
+"""Names of one subscription that nobody has used yet."""
 Watcher = Callable[[tuple[str, ...]], None]
 """Told the IMSIs of subscriptions that just stopped being usable, by any thread, after the commit."""
 
@@ -26,6 +28,10 @@ CREATE TABLE IF NOT EXISTS subscription (
     slot BLOB NOT NULL, grant_id BLOB NOT NULL UNIQUE, confirmed_at INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS subscription_slot ON subscription (slot);
+CREATE TABLE IF NOT EXISTS name (
+    name TEXT PRIMARY KEY, imsi TEXT NOT NULL, until INTEGER NOT NULL, place TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS name_imsi ON name (imsi);
 CREATE TABLE IF NOT EXISTS session (
     id BLOB PRIMARY KEY, imsi TEXT NOT NULL, opened_at INTEGER NOT NULL, closed_at INTEGER,
     sent INTEGER NOT NULL DEFAULT 0, received INTEGER NOT NULL DEFAULT 0
@@ -223,6 +229,47 @@ class Subscriptions(Store):
         """Return a pair that changes whenever anybody, in this process or another, changes the database."""
         with self._database.reading() as connection:
             return int(connection.execute("PRAGMA data_version").fetchone()[0]), connection.total_changes
+
+    # --- one-time names ---------------------------------------------------------------------------
+
+    def give_name(self, imsi: str, name: str, now: int, seconds: int) -> None:
+        """Let ``name`` stand for a subscription for so long, and once used for as long as the subscription lives.
+
+        What nobody used in time is forgotten, and of many that nobody uses the oldest. Errors as :meth:`allocate`.
+        """
+        with self.transaction() as connection:
+            self._usable(imsi)
+            connection.execute("DELETE FROM name WHERE until < ? AND place IS NULL", (now,))
+            connection.execute(
+                "DELETE FROM name WHERE imsi = ?1 AND place IS NULL AND name NOT IN"
+                " (SELECT name FROM name WHERE imsi = ?1 AND place IS NULL ORDER BY until DESC LIMIT ?2)",
+                (imsi, MOST_NAMES - 1),
+            )
+            connection.execute(
+                "INSERT OR IGNORE INTO name (name, imsi, until) VALUES (?, ?, ?)", (name, imsi, now + seconds)
+            )
+
+    def named(self, name: str, now: int) -> str | None:
+        """Return the IMSI that a name stands for now."""
+        row = self._database.row(
+            "SELECT imsi FROM name WHERE name = ? AND (until >= ? OR place IS NOT NULL)", name, now
+        )
+        return None if row is None else row[0]
+
+    def bind_name(self, name: str, place: str, now: int) -> None:
+        """Bind a name to the place where it was used, and forget those of the same subscription used before.
+
+        1. The name was given out and counts still (``unknown-subscriber``). 2. It was used nowhere else
+        (``name-used``). Raises :class:`AccessError`.
+        """
+        with self.transaction() as connection:
+            row = self._database.row("SELECT imsi, until, place FROM name WHERE name = ?", name)
+            if row is None or (row[2] is None and row[1] < now):
+                raise AccessError("unknown-subscriber", "no name that was given out, or not any more")
+            if row[2] not in (None, place):
+                raise AccessError("name-used", "the name was used elsewhere")
+            connection.execute("UPDATE name SET place = ? WHERE name = ?", (place, name))
+            connection.execute("DELETE FROM name WHERE imsi = ? AND name != ? AND place IS NOT NULL", (row[0], name))
 
     # --- sessions ---------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from firstlight.access.device.service_session import ServiceAccess, client_context
-from firstlight.access.ports import Attachment, Proxy, SimStore
+from firstlight.access.ports import Attachment, Naming, Proxy, SimStore
 from firstlight.attestation.evidence import parse_evidence
 from firstlight.custody.file import AgreementKey, SigningKey
 from firstlight.discovery.bundle import BundleRequest
@@ -154,7 +154,11 @@ class FakeAttachment:
 
     open: set[bytes]
     session: bytes
-    proxy: Proxy = PROXY
+    proxy: Proxy | None = PROXY
+
+    async def lost(self) -> None:
+        """Never return."""
+        await asyncio.Event().wait()
 
     async def close(self) -> None:
         """Leave."""
@@ -360,7 +364,7 @@ class JourneyWorld:
         self.waiting.set()
         await asyncio.Event().wait()
 
-    async def attach(self, store: SimStore) -> Attachment:
+    async def attach(self, store: SimStore, naming: Naming | None = None) -> Attachment:  # noqa: ARG002
         """Attach, if K and OPc are those of a grant and the sequence number is fresh."""
         for code in list(self.refuse_attach.elements())[:1]:
             self.refuse_attach[code] -= 1

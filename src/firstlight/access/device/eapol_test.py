@@ -16,11 +16,11 @@ from firstlight.access.device.usim_supplicant import SupplicantUsim
 from firstlight.access.ports import SimStore
 from firstlight.access.serving.daemons import EAPOL_TEST, Daemon, Recipe
 from firstlight.errors import AccessError
+from firstlight.sim.naming import eap_identity
 
 SECONDS = 10
 _FACE = "test"
 AKA_PRIME, AKA = "AKA'", "AKA"
-_DIGIT = {AKA_PRIME: "6", AKA: "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +41,8 @@ class Outcome:
     verdicts: tuple[str, ...]
 
 
-def identity(name: str, mcc: str, mnc: str, method: str = AKA_PRIME) -> str:
-    """Return the EAP identity for a name, an IMSI or what stands for one (TS 23.003 §19.3.2)."""
-    return f"{_DIGIT[method]}{name}@wlan.mnc{mnc:0>3}.mcc{mcc}.3gppnetwork.org"
-
-
-def network_block(identity: str, method: str, *, wired: bool = False) -> str:
-    """Return the ``network`` part of a supplicant's configuration for a USIM outside it."""
-    how = "key_mgmt=IEEE8021X\n  eapol_flags=0" if wired else 'ssid="x"\n  key_mgmt=WPA-EAP'
-    return f'network={{\n  {how}\n  eap={method}\n  identity="{identity}"\n}}\n'
+def _network(identity: str, method: str) -> str:
+    return f'network={{\n  ssid="x"\n  key_mgmt=WPA-EAP\n  eap={method}\n  identity="{identity}"\n}}\n'
 
 
 async def authenticate(
@@ -60,7 +53,7 @@ async def authenticate(
     Raises :class:`AccessError` of :class:`Daemon`, ``attach-timeout``.
     """
     home = store.load().home
-    block = network_block(identity(name, home.mcc, home.mnc, method), method)
+    block = _network(eap_identity(name, home.mcc, home.mnc, prime=method == AKA_PRIME), method)
     with tempfile.TemporaryDirectory(prefix="fl-eapol-") as place:
         directory = Path(place)
         socket = directory / "control" / _FACE

@@ -7,7 +7,7 @@ import contextlib
 from urllib.parse import urlsplit
 
 from firstlight.access import frames
-from firstlight.access.ports import Proxy, SimStore
+from firstlight.access.ports import Naming, Proxy, SimStore
 from firstlight.errors import AccessError, FirstlightError, MalformedError
 from firstlight.ports import Random
 from firstlight.sim.attach import Challenge, Identity, Message, Refusal, Reject, Success, SyncFailure
@@ -38,6 +38,10 @@ class EmbeddedAttachment:
         """Seconds from the attach until the network ends the session by itself."""
         return self._session.lifetime
 
+    async def lost(self) -> None:
+        """Never return: a session that has ended shows at the forwarder."""
+        await asyncio.Event().wait()
+
     async def close(self) -> None:
         """Tell the network that the device leaves; once, and without complaint if nobody answers."""
         if not self._open:
@@ -60,8 +64,8 @@ class EmbeddedNetworkAccess:
         self._endpoint = endpoint
         self._deadline_s = deadline_s
 
-    async def attach(self, store: SimStore) -> EmbeddedAttachment:
-        """Attach; errors as :meth:`firstlight.access.ports.NetworkAccess.attach`."""
+    async def attach(self, store: SimStore, naming: Naming | None = None) -> EmbeddedAttachment:  # noqa: ARG002
+        """Attach, with a SUCI in the first message; errors as :class:`firstlight.access.ports.NetworkAccess`."""
         sim = store.load()
         endpoint = _host_port(self._endpoint or sim.access, "tcp")
         try:

@@ -18,10 +18,9 @@ import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from firstlight.access.control_socket import reachable
-from firstlight.access.ports import AuthenticationCentre
+from firstlight.access.ports import AuthenticationCentre, Names
 from firstlight.access.serving.network_port import Report
 from firstlight.errors import AccessError, FirstlightError, MalformedError
 from firstlight.sim.aka import Vector
@@ -32,20 +31,15 @@ _REQUEST = re.compile(r"AKA-REQ-AUTH ([0-9]{1,20})")
 _AUTS = re.compile(r"AKA-AUTS ([0-9]{1,20}) ([0-9a-f]{28}) ([0-9a-f]{32})")
 
 
-class Names(Protocol):
-    """Says whose the names in EAP identities are."""
-
-    async def imsi(self, name: str) -> str:
-        """Return the IMSI behind a name; :class:`AccessError` (``unknown-subscriber``)."""
-        ...
-
-
-class PlainNames:
+class PlainNames(Names):
     """Names that are IMSIs: nothing is concealed."""
 
     async def imsi(self, name: str) -> str:
         """Return the name itself."""
         return name
+
+    async def used(self, name: str, where: str) -> None:
+        """Take no note: an IMSI may be used wherever its card is."""
 
 
 class AkaSocket:

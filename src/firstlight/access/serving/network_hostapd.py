@@ -12,23 +12,27 @@ import asyncio
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from firstlight.access.ports import AuthenticationCentre, SessionLog, Traffic
-from firstlight.access.serving.aka_socket import AkaSocket, Names, PlainNames
+from firstlight.access.ports import AuthenticationCentre, Names, SessionLog, Traffic
+from firstlight.access.serving.aka_socket import AkaSocket, PlainNames
 from firstlight.access.serving.daemons import Daemon
 from firstlight.access.serving.hostapd import EapMethods, EapServer, RadiusClient, aka_methods
 from firstlight.access.serving.network_port import Report, Standing
-from firstlight.access.serving.radius_front import RadiusFront
+from firstlight.access.serving.port_guard import PortGuard, moved
+from firstlight.access.serving.radius_front import Proven, RadiusFront
+from firstlight.access.serving.wired_ports import Authenticator, WiredPorts
 from firstlight.errors import AccessError, FirstlightError, StoreError
 from firstlight.files import private_directory, read_limited, write_atomic
 from firstlight.ports import Random
 
 RADIUS = "radius.secret"
 SIM_DB = "aka"
+WIRED = "wired://802.1x"
+"""The endpoint of a grant whose device attaches at the port that it is plugged into."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 _IDENTITY = re.compile(r"[06]([0-9]{1,20})(@[A-Za-z0-9.-]{1,200})?")
 
@@ -43,7 +47,24 @@ class HostapdSettings:
     port: int = 0
     clients: Sequence[str] = ("127.0.0.0/8",)
     """Who may ask over RADIUS."""
+    ports: Sequence[str] = ()
+    """Interfaces that are 802.1X ports of this network; without any, it only answers over RADIUS."""
+    lobby: Sequence[str] = ()
+    """Where devices at those ports may go before they are attached, as ``host:port``."""
+    destinations: Sequence[str] = ()
+    """Where they may go once they are, as ``host:port`` and ``host:*``."""
     sweep_s: float = 0.5
+
+
+@dataclass(slots=True)
+class _Session:
+    """A subscription in use; ``port`` is one of ours, or empty."""
+
+    id: bytes
+    port: str
+    mac: str
+    before: Traffic
+    """What the port had moved when the session began."""
 
 
 class Users(Protocol):
@@ -61,8 +82,11 @@ class Backend(Protocol):
         """Begin to answer, with files and sockets in the server's own ``directory``; return what it offers."""
         ...
 
-    async def subscriber(self, identity: str) -> str:
-        """Return who proved himself under an EAP identity; :class:`AccessError` (``unknown-subscriber``)."""
+    async def subscriber(self, identity: str, where: str) -> str:
+        """Return who proved himself under an EAP identity at a place (port and hardware address).
+
+        Raises :class:`AccessError`: ``unknown-subscriber``, ``name-used``.
+        """
         ...
 
     async def close(self) -> None:
@@ -87,12 +111,14 @@ class AkaBackend:
         self._socket.start()
         return aka_methods(Path(SIM_DB))
 
-    async def subscriber(self, identity: str) -> str:
-        """Return the IMSI behind an identity like ``6<name>@realm``; :class:`AccessError` (``unknown-subscriber``)."""
+    async def subscriber(self, identity: str, where: str) -> str:
+        """Return the IMSI behind an identity like ``6<name>@realm``, whose name is bound to the place; errors: port."""
         found = _IDENTITY.fullmatch(identity)
         if found is None:
             raise AccessError("unknown-subscriber", "not an identity of a subscription")
-        return await self._names.imsi(found[1])
+        imsi = await self._names.imsi(found[1])
+        await self._names.used(found[1], where)
+        return imsi
 
     async def close(self) -> None:
         """Stop listening."""
@@ -126,7 +152,9 @@ class HostapdNetwork:
         self._secret = ""
         self._server: EapServer | None = None
         self._front: RadiusFront | None = None
-        self._sessions: dict[str, bytes] = {}
+        self._sessions: dict[str, _Session] = {}
+        self._guard: PortGuard | None = None
+        self._ports: WiredPorts | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -139,10 +167,16 @@ class HostapdNetwork:
             await self._start_server()
             self._front = RadiusFront(self._server_port, self._secret, self._admit, self._report)
             await self._front.start(own.host, own.port)
+            if own.ports:
+                self._guard = PortGuard(own.ports, lobby=own.lobby, destinations=own.destinations)
+                await self._start_ports(self._guard)
         except BaseException:
             await self.close()
             raise
-        self._spawn(self._supervise())
+        self._spawn(self._supervise(lambda: self.daemon, self._start_server))
+        if self._ports is not None and self._guard is not None:
+            guard, ports = self._guard, self._ports
+            self._spawn(self._supervise(lambda: ports.daemon, lambda: self._start_ports(guard)))
         if standing is not None:
             standing.watch(self.drop)
             self._spawn(self._sweep(standing))
@@ -152,6 +186,10 @@ class HostapdNetwork:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._ports is not None:
+            await self._ports.stop()
+        if self._guard is not None:
+            await self._shut(self._guard.remove())
         if self._front is not None:
             await self._front.close()
         if self._server is not None:
@@ -162,8 +200,8 @@ class HostapdNetwork:
 
     @property
     def endpoint(self) -> str:
-        """Where devices attach."""
-        return f"radius://{self._settings.host}:{self.radius_port}"
+        """Where devices attach: at a wired port, or wherever somebody asks over RADIUS."""
+        return WIRED if self._settings.ports else f"radius://{self._settings.host}:{self.radius_port}"
 
     @property
     def radius_port(self) -> int:
@@ -198,25 +236,73 @@ class HostapdNetwork:
 
     # --- success and its end ----------------------------------------------------------------------
 
-    async def _admit(self, identity: str) -> None:
-        """Record a success before anybody hears of it; :class:`FirstlightError` if it counts no longer."""
-        imsi = await self._backend.subscriber(identity)
-        session = self._random.bytes(16)
-        await self._users.confirm(imsi, session)
+    async def _admit(self, proven: Proven) -> None:
+        """Record a success before anybody hears of it.
+
+        1. The identity is somebody's, here and nowhere else (``unknown-subscriber``, ``name-used``).
+        2. The subscription may be used still (:meth:`firstlight.stores.subscriptions.Subscriptions._usable`).
+        Raises :class:`FirstlightError`.
+        """
+        imsi = await self._backend.subscriber(proven.identity, f"{proven.port} {proven.mac}")
+        port = proven.port if proven.port in self._settings.ports else ""
+        session = _Session(self._random.bytes(16), port, proven.mac, moved(port) if port else Traffic(0, 0))
+        await self._users.confirm(imsi, session.id)
+        elsewhere = self._sessions.get(imsi)
+        if elsewhere is not None and (elsewhere.port, elsewhere.mac) != (port, proven.mac):
+            await self._throw_out(imsi)
+        former = next((other for other, one in self._sessions.items() if port and one.port == port), None)
+        if former is not None and former != imsi:
+            self._spawn(self._end(former, shut=False))
         self._sessions[imsi] = session
+
+    async def _port_changed(self, port: str, mac: str, authorised: bool) -> None:
+        """Open a port for whoever has just proven himself there, and shut it to whoever is authorised no more."""
+        guard = self._guard
+        if guard is None:
+            return
+        imsi = next(
+            (one for one, session in self._sessions.items() if (session.port, session.mac) == (port, mac)), None
+        )
+        if imsi is None:
+            await self._shut(guard.shut(port))
+        elif authorised:
+            await self._shut(guard.open(port, mac))
+            self._report("port-open")
+        else:
+            await self._end(imsi)
 
     def _drop(self, imsis: tuple[str, ...]) -> None:
         for imsi in imsis:
             if imsi in self._sessions:
-                self._spawn(self._end(imsi))
+                self._spawn(self._throw_out(imsi))
 
-    async def _end(self, imsi: str) -> None:
+    async def _throw_out(self, imsi: str) -> None:
+        """Shut the port, then have hostapd ask: the device cannot answer any more, and learns that it is out."""
+        session = self._sessions.get(imsi)
+        await self._end(imsi)
+        if session is not None and session.port and self._ports is not None:
+            await self._ports.authenticate_again(session.port, session.mac)
+
+    async def _end(self, imsi: str, *, shut: bool = True) -> None:
         session = self._sessions.pop(imsi, None)
         if session is None:
             return
+        traffic = Traffic(0, 0)
+        if session.port and self._guard is not None:
+            now = moved(session.port)
+            traffic = Traffic(max(0, now.sent - session.before.sent), max(0, now.received - session.before.received))
+            if shut:
+                await self._shut(self._guard.shut(session.port))
+                self._report("port-shut")
         self._report("session-ended")
         try:
-            await self._log.ended(session, Traffic(0, 0))
+            await self._log.ended(session.id, traffic)
+        except FirstlightError as error:
+            self._report(error.code)
+
+    async def _shut(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
         except FirstlightError as error:
             self._report(error.code)
 
@@ -242,16 +328,30 @@ class HostapdNetwork:
         self._server = EapServer(directory, methods, [RadiusClient("127.0.0.1", self._secret)])
         await self._server.start()
 
-    async def _supervise(self) -> None:
-        """Start the server again when it ends by itself, after a pause that grows."""
+    async def _start_ports(self, guard: PortGuard) -> None:
+        """Shut all ports, and have hostapd guard them; those whose hostapd has died begin anew."""
+        await guard.shut_all()
+        if self._ports is None:
+            asked = Authenticator(self.radius_port, self._secret)
+            self._ports = WiredPorts(
+                self._settings.directory / "ports", self._settings.ports, asked, self._port_changed
+            )
+        else:
+            await self._ports.stop()
+            for imsi in tuple(self._sessions):
+                await self._end(imsi)
+        await self._ports.start()
+
+    async def _supervise(self, daemon: Callable[[], Daemon], start: Callable[[], Awaitable[None]]) -> None:
+        """Start a program again when it ends by itself, after a pause that grows."""
         pause = FIRST_PAUSE
         while True:
-            self._report((await self.daemon.ended()).code)
+            self._report((await daemon().ended()).code)
             while True:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 try:
-                    await self._start_server()
+                    await start()
                 except FirstlightError as error:
                     self._report(error.code)
                 else:

@@ -20,12 +20,23 @@ from firstlight.access.serving.network_port import Report
 from firstlight.errors import AccessError, FirstlightError, MalformedError
 
 REQUEST, ACCEPT, REJECT, CHALLENGE = 1, 2, 3, 11
-USER_NAME, EAP_MESSAGE, MESSAGE_AUTHENTICATOR = 1, 79, 80
+USER_NAME, CALLING_STATION, NAS_IDENTIFIER, EAP_MESSAGE, MESSAGE_AUTHENTICATOR = 1, 31, 32, 79, 80
 _HEADER = 20
 _MOST_CLIENTS = 4_096
 _IDLE_SECONDS = 120.0
 _EAP_FAILURE = 4
-Admit = Callable[[str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """An identity that has proven itself, at a port (NAS-Identifier) with a hardware address, as the port says."""
+
+    identity: str = field(repr=False)
+    port: str
+    mac: str
+
+
+Admit = Callable[[Proven], Awaitable[None]]
 """Takes an identity that has proven itself; refuses it by a :class:`FirstlightError`."""
 
 
@@ -168,7 +179,7 @@ class RadiusFront:
         if request is None:
             raise MalformedError("bad-radius", "an answer to nothing")
         try:
-            await self._admit(request.all(USER_NAME).decode("ascii"))
+            await self._admit(_proven(request))
         except UnicodeDecodeError:
             self._report("bad-identity")
         except FirstlightError as error:
@@ -188,6 +199,12 @@ class RadiusFront:
             await work
         except MalformedError as error:
             self._report(error.code)
+
+
+def _proven(request: Packet) -> Proven:
+    """Return who asks where; :class:`UnicodeDecodeError`."""
+    mac = request.all(CALLING_STATION).decode("ascii").lower().replace("-", ":")
+    return Proven(request.all(USER_NAME).decode("ascii"), request.all(NAS_IDENTIFIER).decode("ascii"), mac)
 
 
 class _Client:

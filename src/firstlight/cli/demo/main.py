@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from firstlight.access.serving.daemons import HOSTAPD, IP, NFT, WPA_SUPPLICANT
 from firstlight.cli import output
+from firstlight.cli.cables import Cables, plugged
 from firstlight.cli.demo import trade
 from firstlight.cli.demo.counts import Counts, Recorder
 from firstlight.cli.demo.fleet import switch_on
@@ -27,6 +32,16 @@ from firstlight.files import write_atomic
 PATIENCE = 60.0
 """Seconds without any device getting further, after which the demo gives up."""
 PAUSE = 0.5
+CABLED = 4
+"""Devices that are switched on where each has a namespace, a cable and a supplicant of its own."""
+REAL = (HOSTAPD, WPA_SUPPLICANT, NFT, IP)
+
+
+class Access(Enum):
+    """What devices attach at."""
+
+    EMBEDDED = "embedded"
+    REAL = "real"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +71,13 @@ class Report:
 
 def command(
     *,
-    devices: Annotated[int, typer.Option("--devices", min=1, max=100_000, help="How many devices to switch on.")] = 50,
+    devices: Annotated[
+        int | None,
+        typer.Option("--devices", min=1, max=100_000, help="How many devices to switch on: 50, or 4 with real access."),
+    ] = None,
+    access: Annotated[
+        Access, typer.Option("--access", help="What devices attach at: our own program, or wired 802.1X ports (root).")
+    ] = Access.EMBEDDED,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the counts to this file as JSON.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the world running, and say what can be done.")] = False,
     isolate: Annotated[bool, typer.Option("--isolate", help="One process for each device, however many.")] = False,
@@ -73,7 +94,10 @@ def command(
         _prepare(json_file)
     root, temporary = _root(state)
     try:
-        report = _play(Places(root), devices, keep=keep, isolate=isolate, coap=coap, json_file=json_file)
+        with _cables(access, devices or CABLED) as cables:
+            count = devices or (50 if cables is None else CABLED)
+            way = _Way(isolate=isolate, coap=coap, cables=cables)
+            report = _play(Places(root), count, way, keep=keep, json_file=json_file)
     except KeyboardInterrupt:
         output.note("interrupted: nothing of the world runs any more" + ("" if temporary else f"; see {root}"))
         raise
@@ -104,9 +128,32 @@ def _root(state: Path | None) -> tuple[Path, bool]:
     return state.resolve(), False
 
 
-def _play(places: Places, count: int, *, keep: bool, isolate: bool, coap: bool, json_file: Path | None) -> Report:
+@contextlib.contextmanager
+def _cables(access: Access, count: int) -> Iterator[Cables | None]:
+    """Plug devices in, if that is asked for and this machine can; say which access network serves."""
+    lacking = [one.package for one in REAL if not one.there] if os.geteuid() == 0 else ["root's rights"]
+    if access is Access.EMBEDDED or lacking:
+        why = f", for want of {', '.join(lacking)}" if access is Access.REAL else ""
+        output.note(f"devices attach to the embedded access network{why}")
+        yield None
+        return
+    with plugged(count) as cables:
+        output.note(f"devices attach at {count} wired 802.1X ports: hostapd and wpa_supplicant speak EAP-AKA' there")
+        yield cables
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How the devices run, and over what they talk."""
+
+    isolate: bool
+    coap: bool
+    cables: Cables | None
+
+
+def _play(places: Places, count: int, way: _Way, *, keep: bool, json_file: Path | None) -> Report:
     with FleetDisplay(count) as display, Family(places.root / "output") as family:
-        world = World(places, family, display.say, coap=coap)
+        world = World(places, family, display.say, coap=way.coap, cables=way.cables)
         addresses = world.open()
         parties = world.populate(addresses)
         batch = trade.manufacture(places, addresses, count, display.say)
@@ -114,7 +161,7 @@ def _play(places: Places, count: int, *, keep: bool, isolate: bool, coap: bool, 
         holding = trade.sell(places, batch, display.say)
         trade.choose(places, parties, holding, count, display.say)
         display.update({Stage.DEPLOYED: count})
-        report = _switch_on(places, addresses, count, family, display, isolate=isolate)
+        report = _switch_on(places, addresses, count, family, display, way=way)
         if json_file is not None:
             write_atomic(json_file, (json.dumps(report.values()) + "\n").encode(), 0o644)
         display.finish()
@@ -125,11 +172,11 @@ def _play(places: Places, count: int, *, keep: bool, isolate: bool, coap: bool, 
 
 
 def _switch_on(
-    places: Places, addresses: Addresses, count: int, family: Family, display: FleetDisplay, *, isolate: bool
+    places: Places, addresses: Addresses, count: int, family: Family, display: FleetDisplay, *, way: _Way
 ) -> Report:
     directories = sorted(path for path in places.devices.iterdir() if path.is_dir())
     began = time.monotonic()
-    processes = switch_on(directories, family, isolate=isolate)
+    processes = switch_on(directories, family, isolate=way.isolate, cables=way.cables)
     display.say(f"{count} devices are switched on, in {processes} processes")
     recorder = Recorder(places)
     moved_at, counts = began, recorder.read()

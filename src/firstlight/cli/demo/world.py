@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from firstlight.cli.cables import Cables
 from firstlight.cli.demo.commands import ENVIRONMENT, arguments, run, run_together
 from firstlight.cli.processes import Child, Family
 from firstlight.files import write_atomic
 
 WITNESSES = 3
 Say = Callable[[str], None]
+Setting = int | str | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +104,21 @@ class World:
         family: Family,
         say: Say,
         *,
-        settings: Mapping[str, Mapping[str, int]] | None = None,
+        settings: Mapping[str, Mapping[str, Setting]] | None = None,
         coap: bool = False,
+        cables: Cables | None = None,
     ) -> None:
         """Build in ``places``; children join ``family``. ``settings`` says by role what is set otherwise than usual.
+
+        With ``cables`` devices are plugged into the operator's wired ports, which hostapd guards; servers that devices
+        reach listen at the cables' end.
 
         With ``coap`` devices know of the gateway over CoAP only, and whoever serves devices does so over CoAP too.
         """
         self._coap = ("--coap",) if coap else ()
         self.places = places
         self._settings = settings or {}
+        self._cables = cables
         self._family = family
         self._say = say
 
@@ -130,6 +138,8 @@ class World:
         given = [word for url in witnesses for word in ("--witness", url)]
         given += ("--name", gateway_name) if gateway_name else ()
         run("gateway", "init", at.gateway, "--genesis", at.genesis, "--node", node, *given)
+        if self._cables is not None:
+            change_settings(at.gateway / "gateway.toml", {"host": self._cables.server})
         gateway = self._ready(self._serve("gateway", at.gateway, "gateway", "serve", at.gateway, *self._coap))
         hint = "coap" + gateway.removeprefix("http") if self._coap else gateway
         return Addresses(node, gateway, witnesses, hint)
@@ -146,6 +156,8 @@ class World:
             ("owner", "init", at.distributor, *joined),
             ("owner", "init", at.owner, *joined),
         )
+        for role, values in _wired(self._cables, addresses).items():
+            change_settings(getattr(at, role) / f"{role}.toml", values)
         for role, values in self._settings.items():
             change_settings(getattr(at, role) / f"{role}.toml", values)
         servers = [
@@ -174,8 +186,23 @@ class World:
         return self._family.wait_for_endpoint(child)
 
 
-def change_settings(path: Path, values: Mapping[str, int]) -> None:
-    """Set numbers in a settings file otherwise."""
+def _wired(cables: Cables | None, addresses: Addresses) -> Mapping[str, Mapping[str, Setting]]:
+    """Return what an operator with wired ports and a provider behind them have in their settings."""
+    if cables is None:
+        return {}
+    operator: dict[str, Setting] = {
+        "access": "hostapd",
+        "ports": cables.ports,
+        "lobby": (addresses.gateway.rpartition("/")[2],),
+        "destinations": (f"{cables.server}:*",),
+    }
+    return {"mno": operator, "sp": {"host": cables.server}}
+
+
+def change_settings(path: Path, values: Mapping[str, Setting]) -> None:
+    """Set values in a settings file otherwise."""
     lines = [line.partition(" =") for line in path.read_text().splitlines()]
-    text = "\n".join(f"{key} = {values[key]}" if key in values else key + mark + rest for key, mark, rest in lines)
+    text = "\n".join(
+        f"{key} = {json.dumps(values[key])}" if key in values else key + mark + rest for key, mark, rest in lines
+    )
     write_atomic(path, text.encode() + b"\n")

@@ -9,6 +9,9 @@ from firstlight.discovery.bundle import BundleRequest
 from firstlight.onboarding import wire
 from firstlight.roles.wire import MailRequest, ReceiptPut
 from firstlight.sealing.locator import gateway_name
+from firstlight.sim import naming
+from firstlight.sim.naming import OneTimeName
+from firstlight.sim.suci import Suci
 from firstlight.transports.body import CBOR
 
 Carry = Callable[[bytes], Awaitable[bytes]]
@@ -51,6 +54,11 @@ class Gateway:
     def relay(self, party: bytes) -> Carry:
         """Return the way to a party through the gateway."""
         return carrier(self._http, f"{self._url}/relay/{party.hex()}")
+
+    async def one_time_name(self, party: bytes, concealed: Suci) -> OneTimeName:
+        """Return a one-time name from an operator, to attach with; :class:`MalformedError` too."""
+        body = await self._post(f"/relay/{party.hex()}{naming.PATH}", concealed.encode())
+        return OneTimeName.decode(body)
 
     async def _post(self, path: str, body: bytes) -> bytes:
         return await self._http.post(self._url + path, body, retries=RETRIES)

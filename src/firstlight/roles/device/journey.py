@@ -80,13 +80,13 @@ class Journey:
         if usable is None:
             return
         acted, subscriptions = usable
-        using: _Using | None = await self._network.attach(subscriptions)
+        using: _Using | None = await self._attach(subscriptions)
         while using is not None:
             stored, attachment = using
             try:
                 async with self._http(attachment.proxy) as http:
                     way = Way(attachment.proxy, http, self._through(http))
-                    newest = await self._attached(acted, stored, way)
+                    newest = await self._until_lost(attachment, self._attached(acted, stored, way))
                 using = None if newest is None else await self._hand_over(newest, stored)
             finally:
                 self._up.clear()
@@ -95,10 +95,25 @@ class Journey:
 
     async def _hand_over(self, newest: StoredGrant, stored: StoredGrant) -> _Using:
         """Attach with a renewed subscription, or again with the one before if the network does not take it."""
-        using = await self._network.attach([newest, stored])
+        using = await self._attach([newest, stored])
         if using[0] is not newest:
             await self._unit.tools.sleep(self._pace.after(AccessError("attach-refused", "a renewed subscription")))
         return using
+
+    async def _until_lost(
+        self, attachment: Attachment, work: Coroutine[object, object, StoredGrant | None]
+    ) -> StoredGrant | None:
+        """Run ``work`` while the network lets the device in; :class:`AccessError` (``attach-lost``)."""
+
+        async def lost() -> StoredGrant | None:
+            await attachment.lost()
+            raise AccessError("attach-lost", "the network has shut its port")
+
+        return await _first(work, lost())
+
+    async def _attach(self, subscriptions: list[StoredGrant]) -> _Using:
+        async with self._http(None) as http:
+            return await self._network.attach(subscriptions, self._through(http))
 
     async def _attached(self, acted: Acted, stored: StoredGrant, way: Way) -> StoredGrant | None:
         """Use an attachment until something ends it; return the grant that takes its place if it was renewed."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from firstlight.access.ports import Attachment
-from firstlight.errors import AccessError, ExchangeError, MalformedError, ProofError
+from firstlight.errors import AccessError, ExchangeError, MalformedError, ProofError, TransportError
 from firstlight.onboarding.device import Granted, Rediscover
 from firstlight.onboarding.messages import SimGrant
 from firstlight.plan.claims import PartyKind
@@ -19,7 +19,9 @@ from firstlight.roles.device.proving import Proven, prove
 from firstlight.roles.device.tools import Stage
 from firstlight.roles.device.unit import Unit
 from firstlight.sim import subscription
+from firstlight.sim.naming import OneTimeName
 from firstlight.sim.subscription import Credentials, SoftSim
+from firstlight.sim.suci import Suci
 
 REFUSALS = 2
 """How often a network refuses a subscription before the device gives it up."""
@@ -94,15 +96,19 @@ class Network:
         found, gateway = await find(self._unit, gateways)
         return Proven(found.network, found.view, found.standing, acted_on(found), gateway)
 
-    async def attach(self, stored: Sequence[StoredGrant]) -> tuple[StoredGrant, Attachment]:
-        """Attach with the first of ``stored`` that the network takes.
+    async def attach(
+        self, stored: Sequence[StoredGrant], gateways: Sequence[Gateway]
+    ) -> tuple[StoredGrant, Attachment]:
+        """Attach with the first of ``stored`` that the network takes; ``gateways`` lead to its operator before that.
 
         Raises :class:`AccessError` with the last one's code, or at once if the network cannot be reached.
         """
         failure: AccessError = AccessError("no-subscription", "there is none to attach with")
         for one in stored:
             try:
-                attachment = await self._unit.tools.network.attach(GrantedSim(self._unit.memory.grants, one))
+                attachment = await self._unit.tools.network.attach(
+                    GrantedSim(self._unit.memory.grants, one), _Named(one.party, gateways)
+                )
             except AccessError as error:
                 if error.code not in REFUSED:
                     raise
@@ -138,6 +144,26 @@ class Network:
         self._unit.tools.log.info("granted", step="network", party=party, exchange=event.session.th_3)
         self._unit.tools.tell(Stage.NETWORK_GRANTED)
         return stored
+
+
+class _Named:
+    """Gets one-time names from an operator through gateways (:class:`firstlight.access.ports.Naming`)."""
+
+    def __init__(self, party: bytes, gateways: Sequence[Gateway]) -> None:
+        self._party = party
+        self._gateways = gateways
+
+    async def name(self, concealed: Suci) -> OneTimeName:
+        """Return a name; :class:`TransportError` of the last gateway asked."""
+        failure = TransportError("no-gateway", "there is none to ask")
+        for gateway in self._gateways:
+            try:
+                return await gateway.one_time_name(self._party, concealed)
+            except TransportError as error:
+                failure = error
+            except MalformedError as error:
+                failure = TransportError("bad-answer", error.code)
+        raise failure
 
 
 def soft_sim(event: Granted, chain: str, party: bytes) -> SoftSim:

@@ -54,9 +54,9 @@ GOODBYE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How an attached device reaches the world: everything goes through the network's forwarder."""
+    """How an attached device reaches the world: through the network's forwarder, if it has one."""
 
-    proxy: Proxy
+    proxy: Proxy | None
     http: Http
     gateways: Sequence[Gateway]
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from firstlight.access.device import service_session
 from firstlight.access.device.datagram_dial import associate
-from firstlight.access.device.network_embedded import EmbeddedNetworkAccess
+from firstlight.access.device.network_any import AnyNetworkAccess
 from firstlight.access.device.service_dial import dial
 from firstlight.access.device.service_session import ServiceAccess
 from firstlight.access.ports import NetworkAccess, Proxy
@@ -150,7 +150,7 @@ class Tools:
     def real(cls, log: Log, tell: Tell) -> Tools:
         """Return those of a real device."""
         random = SystemRandom()
-        return cls(log, tell, EmbeddedNetworkAccess(random), SystemClock(), random, steady=SteadyClock())
+        return cls(log, tell, AnyNetworkAccess.real(random), SystemClock(), random, steady=SteadyClock())
 
 
 class WitnessedClock:

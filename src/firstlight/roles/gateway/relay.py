@@ -39,17 +39,19 @@ class Relay:
         self._places = asyncio.Semaphore(MAX_RELAYED)
         self._waiting = 0
 
-    async def forward(self, party: bytes, body: bytes) -> Response:
+    async def forward(
+        self, party: bytes, body: bytes, *, path: str = PATH, media: str = MEDIA_TYPE_REQUEST
+    ) -> Response:
         """Return the party's answer, whatever its status.
 
         Raises :class:`RefusedError` (``unknown-party``, ``party-suspended``, ``not-relayed``: it has no endpoint that a
         gateway reaches), :class:`TransportError` (``busy``, and what the party's side raises), and what reading the
         ledger raises.
         """
-        endpoint = await self._endpoint(party)
+        endpoint = await self._endpoint(party) + path
         await self._turn()
         try:
-            return await self._client.forward(endpoint, body, MEDIA_TYPE_REQUEST)
+            return await self._client.forward(endpoint, body, media)
         finally:
             self._places.release()
 
@@ -81,7 +83,7 @@ class Relay:
         endpoint = ways[0] if ways else None
         if endpoint is None or not _RELAYED & set(record.roles):
             raise RefusedError("not-relayed", "the party onboards no devices through a gateway")
-        return endpoint.rstrip("/") + PATH
+        return endpoint.rstrip("/")
 
 
 def party_of(text: str) -> bytes:

@@ -44,8 +44,11 @@ from firstlight.roles.wire import (
 )
 from firstlight.sealing.deposit import MAX_DEPOSIT, parse_deposit
 from firstlight.settings import GatewaySettings, load, write_initial
+from firstlight.sim import naming
+from firstlight.sim.suci import Suci
 from firstlight.stores.mail import MailStore
 from firstlight.transports.admission import Admission, Rate
+from firstlight.transports.body import Response as Passed
 from firstlight.transports.coap.client import CoapClient
 from firstlight.transports.coap.path import open_path
 from firstlight.transports.coap.serving import beside_application
@@ -156,9 +159,20 @@ class Gateway:
         """
         if body[:1] == BEGINS:
             self.admission.admit(source)
-        answer = await self.relay.forward(party, body)
-        pause = {"retry-after": answer.retry_after} if answer.retry_after.isdecimal() else {}
-        return Answer(answer.body, answer.status, pause, answer.content_type or OCTETS)
+        return _passed(await self.relay.forward(party, body))
+
+    async def carry_suci(self, party: bytes, body: bytes, source: str) -> Answer:
+        """Relay a SUCI, and the one-time name that comes back; errors as :meth:`carry`."""
+        self.admission.admit(source)
+        return _passed(await self.relay.forward(party, body, path=naming.PATH, media=CBOR))
+
+    async def relayed(self, request: Request) -> Answer:
+        """Relay whatever a device sends to a party; errors as :meth:`carry`."""
+        party = party_of(request.path_params["party"])
+        source = request.client.host if request.client is not None else ""
+        if request.url.path.endswith(naming.PATH):
+            return await self.carry_suci(party, await read_body(request, Suci.LIMIT), source)
+        return await self.carry(party, await read_body(request, REQUEST), source)
 
     async def sweep(self) -> None:
         """Delete mail that has grown too old, again and again."""
@@ -172,6 +186,12 @@ class Gateway:
     async def in_thread(self, call: Callable[[*_P], _R], *arguments: *_P) -> _R:
         """Return what a call to the store returns, made off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, call, *arguments)
+
+
+def _passed(answer: Passed) -> Answer:
+    """Return a party's answer as it came, with its wish to be left alone for a while."""
+    pause = {"retry-after": answer.retry_after} if answer.retry_after.isdecimal() else {}
+    return Answer(answer.body, answer.status, pause, answer.content_type or OCTETS)
 
 
 def gateway_app(gateway: Gateway, log: Log) -> Starlette:
@@ -203,9 +223,7 @@ def gateway_app(gateway: Gateway, log: Log) -> Starlette:
         return raw(await gateway.blob(request.path_params["digest"]), OCTETS)
 
     async def relay(request: Request) -> Answer:
-        party = party_of(request.path_params["party"])
-        source = request.client.host if request.client is not None else ""
-        return await gateway.carry(party, await read_body(request, REQUEST), source)
+        return await gateway.relayed(request)
 
     async def name(_: Request) -> Answer:
         return as_json({"name": gateway.name, "chain": gateway.ledger.chain})
@@ -219,6 +237,7 @@ def gateway_app(gateway: Gateway, log: Log) -> Starlette:
         Route("/v1/blobs/{digest}", put_blob, methods=["PUT"]),
         Route("/v1/blobs/{digest}", blob, methods=["GET"]),
         Route("/relay/{party}/.well-known/edhoc", relay, methods=["POST"]),
+        Route("/relay/{party}" + naming.PATH, relay, methods=["POST"]),
         Route("/v1/name", name),
     ]
     return application("gateway", routes, log=log)

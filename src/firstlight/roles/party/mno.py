@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from starlette.routing import BaseRoute
+
 from firstlight.access.serving.authentication_centre import StoredAuthenticationCentre
 from firstlight.encoding import Bytes32, Record, encode
 from firstlight.errors import FirstlightError, RefusedError
@@ -23,6 +25,7 @@ from firstlight.onboarding.ports import Asked, Entry, Issue, NewGrant
 from firstlight.ports import Random
 from firstlight.roles.party.announcing import announcing
 from firstlight.roles.party.keeping import Keeper
+from firstlight.roles.party.naming import NamingDesk
 from firstlight.roles.party.networks import network_of
 from firstlight.roles.party.place import (
     Place,
@@ -175,6 +178,15 @@ def grantor(place: Place[MnoSettings], endpoint: str) -> SimGrantor:
     )
 
 
+def naming_routes(room: Room, key: HomeKey, store: Subscriptions) -> tuple[BaseRoute, ...]:
+    """Return the route where SUCIs are answered with one-time names, if the network that serves takes no SUCI."""
+    place = room.place
+    if not isinstance(place.settings, MnoSettings) or place.settings.access == "embedded":
+        return ()
+    desk = NamingDesk(store, key, admission=room.admission(), clock=place.clock, random=place.random)
+    return desk.routes()
+
+
 async def serve(
     state_dir: Path, *, ready: Ready, quiet: bool = False, workers: int | None = None, coap: bool = False
 ) -> None:
@@ -197,7 +209,7 @@ async def serve(
         centre = StoredAuthenticationCentre(
             store, random=place.random, clock=place.clock, on_first_use=subscribers.used
         )
-        network = network_of(place, key, centre, log)
+        network = network_of(place, key, store, centre, log)
         try:
             await network.start(store)
             keep_ports(state_dir, network.listens())
@@ -209,6 +221,7 @@ async def serve(
                     where=network.endpoint,
                     workers=workers,
                     coap=coap,
+                    more=naming_routes(room, key, store),
                 )
                 await serve_role_by(by, state_dir, settings, on_ready=announce(ready), beside=beside)
         finally:

@@ -9,22 +9,26 @@ from firstlight.access.serving.network_embedded import EmbeddedNetwork, NetworkS
 from firstlight.access.serving.network_hostapd import AkaBackend, HostapdNetwork, HostapdSettings
 from firstlight.access.serving.network_port import NetworkServing
 from firstlight.logs import Log
+from firstlight.roles.party.naming import StoredNames
 from firstlight.roles.party.place import Place, last_ports
 from firstlight.settings import MnoSettings
 from firstlight.sim.suci import HomeKey
+from firstlight.stores.subscriptions import Subscriptions
 
 DIRECTORY = "access"
 """Where what others wrote has its files, in the operator's state directory."""
 
 
-def network_of(place: Place[MnoSettings], key: HomeKey, centre: StoredAuthenticationCentre, log: Log) -> NetworkServing:
+def network_of(
+    place: Place[MnoSettings], key: HomeKey, store: Subscriptions, centre: StoredAuthenticationCentre, log: Log
+) -> NetworkServing:
     """Return the network that the settings ask for, not started yet."""
 
     def report(code: str) -> None:
         log.info(code, step="access")
 
     if place.settings.access == "hostapd":
-        return _hostapd(place, centre, report)
+        return _hostapd(place, store, centre, report)
     return _embedded(place, key, centre, report)
 
 
@@ -48,13 +52,20 @@ def _embedded(
 
 
 def _hostapd(
-    place: Place[MnoSettings], centre: StoredAuthenticationCentre, report: Callable[[str], None]
+    place: Place[MnoSettings], store: Subscriptions, centre: StoredAuthenticationCentre, report: Callable[[str], None]
 ) -> HostapdNetwork:
     settings = place.settings
     ports = last_ports(place.directory, settings.host, {"radius": settings.access_port})
     return HostapdNetwork(
-        HostapdSettings(place.directory / DIRECTORY, settings.host, ports["radius"]),
-        backend=AkaBackend(centre, report),
+        HostapdSettings(
+            place.directory / DIRECTORY,
+            settings.host,
+            ports["radius"],
+            ports=settings.ports,
+            lobby=settings.lobby,
+            destinations=settings.destinations,
+        ),
+        backend=AkaBackend(centre, report, StoredNames(store, place.clock)),
         users=centre,
         log=centre,
         random=place.random,

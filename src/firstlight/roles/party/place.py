@@ -196,7 +196,7 @@ class Room(contextlib.ExitStack):
 
         Without ``tokens`` it has token keys of its own.
         """
-        place, settings = self.place, self.place.settings
+        place = self.place
         orders = OrderDesk(
             place.chain,
             place.keys.party,
@@ -205,13 +205,15 @@ class Room(contextlib.ExitStack):
             exchanges=self.exchanges,
             clock=place.clock,
         )
-        admission = Admission(
-            place.clock,
-            source=_rate(settings.begins_per_source),
-            total=_rate(settings.begins_per_second),
-        )
-        party = self.party(grantor)
+        party, admission = self.party(grantor), self.admission()
         return Desk(party, orders, tokens=tokens or self.tokens(), admission=admission, clock=place.clock, log=self.log)
+
+    def admission(self) -> Admission:
+        """Return what bounds requests of those whom nobody has authenticated yet."""
+        settings = self.place.settings
+        return Admission(
+            self.place.clock, source=_rate(settings.begins_per_source), total=_rate(settings.begins_per_second)
+        )
 
     def leases(self) -> Leases:
         """Return what ends grants in time."""

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from starlette.routing import BaseRoute
+
 from firstlight.custody.memory import guard_memory
 from firstlight.errors import MalformedError
 from firstlight.logs import adopt_libraries, open_log
@@ -24,6 +26,7 @@ from firstlight.roles.party.place import Place, Room, open_place
 from firstlight.roles.party.tokens import GivenKeys
 from firstlight.settings import MnoSettings, PartySettings, SpSettings
 from firstlight.stores.exchanges import ExchangeStore, StoredGrant
+from firstlight.stores.subscriptions import Subscriptions
 from firstlight.transports.http import answering, application, run
 
 MOST_ENDED = 1_024
@@ -64,11 +67,21 @@ async def work(role: str, number: int, state_dir: Path, bound: socket.socket, pa
     with (
         Room(place, exchanges, log, process=number) as room,
         contextlib.closing(room.desk(grantor, keys)) as desk,
+        contextlib.ExitStack() as inner,
     ):
-        async with answering(application(role, desk.routes(), log=log))(bound):
+        more = _own_routes(room, inner)
+        async with answering(application(role, (*desk.routes(), *more), log=log))(bound):
             say(Listening(os.getpid()))
             await _follow(reader, keys, say)
     writer.close()
+
+
+def _own_routes(room: Room, inner: contextlib.ExitStack) -> tuple[BaseRoute, ...]:
+    """Return the routes of an operator's own."""
+    if not isinstance(room.place.settings, MnoSettings):
+        return ()
+    store = inner.enter_context(contextlib.closing(Subscriptions.open(room.place.database)))
+    return mno.naming_routes(room, mno.home_key(room.place.directory), store)
 
 
 async def _follow(reader: asyncio.StreamReader, keys: GivenKeys, say: Callable[[Frame], None]) -> None:

@@ -12,8 +12,10 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+
+from starlette.routing import BaseRoute
 
 from firstlight.errors import AccessError, FirstlightError, MalformedError
 from firstlight.onboarding.ports import Grantor
@@ -44,10 +46,12 @@ def answered_by(
     where: str,
     workers: int | None = None,
     coap: bool = False,
+    more: Sequence[BaseRoute] = (),
 ) -> tuple[Answering, Beside | None]:
     """Return what answers a party's devices: this process, or as many workers as are asked for (else by the settings).
 
-    The other is for devices over CoAP, if they are to be answered. ``inner`` closes what this process needs for that.
+    The other is for devices over CoAP, if they are to be answered. ``more`` are routes beside those of every party.
+    ``inner`` closes what this process needs for that.
     """
     settings = room.place.settings
     count = settings.workers if workers is None else workers
@@ -55,7 +59,7 @@ def answered_by(
     if count > 1:
         return Workers(room, count, where).answering, beside_server(TO_WORKERS, room.log) if over_coap else None
     desk = inner.enter_context(contextlib.closing(room.desk(grantor())))
-    app = application(settings.ROLE, desk.routes(), log=room.log)
+    app = application(settings.ROLE, (*desk.routes(), *more), log=room.log)
     return answering(app), beside_application(app, room.log) if over_coap else None
 
 
