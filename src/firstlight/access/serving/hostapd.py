@@ -8,7 +8,7 @@ certificate. hostapd must never be run with ``-K`` or ``-dd``, which print keys.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,8 +63,20 @@ def aka_methods(sim_db: Path) -> EapMethods:
 class EapServer:
     """hostapd as an EAP server over RADIUS."""
 
-    def __init__(self, directory: Path, methods: EapMethods, clients: Sequence[RadiusClient], *, port: int = 0) -> None:
-        """Prepare one in ``directory`` of its own; without ``port`` the system chooses it."""
+    def __init__(
+        self,
+        directory: Path,
+        methods: EapMethods,
+        clients: Sequence[RadiusClient],
+        *,
+        port: int = 0,
+        hear: Callable[[str], None] | None = None,
+    ) -> None:
+        """Prepare one in ``directory`` of its own; without ``port`` the system chooses it.
+
+        ``hear`` is told each line that it prints.
+        """
+        self._hear = hear
         self._directory = directory
         self._methods = methods
         self._clients = clients
@@ -95,7 +107,7 @@ class EapServer:
             **self._methods.files,
         }
         self._daemon = await Daemon.start(
-            Recipe(HOSTAPD, (_CONFIGURATION,), self._directory, files, lambda: answers(self._socket))
+            Recipe(HOSTAPD, (_CONFIGURATION,), self._directory, files, lambda: answers(self._socket), hear=self._hear)
         )
 
     @property
