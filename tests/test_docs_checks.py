@@ -58,7 +58,7 @@ STRAYS = {
     "access.serving.hostapd.configured": "misuse",
     "access.serving.network_embedded.EmbeddedNetwork.start": "misuse",
     "access.serving.network_embedded.EmbeddedNetwork._admitted": "bounds",
-    "access.serving.network_hostapd.HostapdNetwork.daemon": "misuse",
+    "access.serving.network_hostapd.HostapdNetwork.server": "misuse",
     "access.serving.port_guard.PortGuard.open": "misuse",
     "access.serving.port_guard.nft": "misuse",
     "access.serving.radius_front.RadiusFront._forget_idle": "bounds",

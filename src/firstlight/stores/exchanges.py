@@ -444,6 +444,22 @@ class ExchangeStore(Store):
             for row in self._database.rows("SELECT batch, idx, origin, raised_ns FROM alarm WHERE raised_ns > 0")
         )
 
+    def raise_alarm(self, grant: bytes, now_ns: int) -> None:
+        """Raise a clone alarm for the device that a grant was given to: its credential is in use twice.
+
+        Nothing happens for a grant that nobody knows.
+        """
+        with self._database.transaction() as connection:
+            found = self._database.row("SELECT batch, idx, origin FROM issued WHERE id = ?", grant)
+            if found is None:
+                return
+            connection.execute(
+                "INSERT INTO alarm VALUES (?, ?, ?, ?, 0) ON CONFLICT DO UPDATE"
+                " SET raised_ns = CASE raised_ns WHEN 0 THEN excluded.raised_ns ELSE raised_ns END",
+                (*found, now_ns),
+            )
+            self._touch(found[0], found[1], self._device(found[0], found[1])[1])
+
     def clear_alarm(self, batch: bytes, index: int, origin: int, now_ns: int) -> None:
         """Clear a clone alarm, as the owner asks: uses confirmed until now betray nobody any more.
 

@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS subscription (
     slot BLOB NOT NULL, grant_id BLOB NOT NULL UNIQUE, confirmed_at INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS subscription_slot ON subscription (slot);
+CREATE TABLE IF NOT EXISTS accepted (imsi TEXT PRIMARY KEY, sqn INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS name (
     name TEXT PRIMARY KEY, imsi TEXT NOT NULL, until INTEGER NOT NULL, place TEXT
 ) STRICT, WITHOUT ROWID;
@@ -229,6 +230,20 @@ class Subscriptions(Store):
         """Return a pair that changes whenever anybody, in this process or another, changes the database."""
         with self._database.reading() as connection:
             return int(connection.execute("PRAGMA data_version").fetchone()[0]), connection.total_changes
+
+    # --- what USIMs have accepted -----------------------------------------------------------------
+
+    def accepted(self, imsi: str) -> int | None:
+        """Return the newest SQN that a USIM has proven to have accepted."""
+        row = self._database.row("SELECT sqn FROM accepted WHERE imsi = ?", imsi)
+        return None if row is None else int(row[0])
+
+    def note_accepted(self, imsi: str, sqn: int) -> None:
+        """Remember an SQN that a USIM has just proven to have accepted."""
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO accepted VALUES (?, ?) ON CONFLICT DO UPDATE SET sqn = max(sqn, excluded.sqn)", (imsi, sqn)
+            )
 
     # --- one-time names ---------------------------------------------------------------------------
 

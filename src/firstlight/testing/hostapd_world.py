@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 
 from firstlight.access.device.eapol_test import AKA_PRIME, Outcome, RadiusServer, authenticate
 from firstlight.access.serving.authentication_centre import StoredAuthenticationCentre
+from firstlight.access.serving.copies import CopyWatch
 from firstlight.access.serving.daemons import Program
 from firstlight.access.serving.network_hostapd import AkaBackend, HostapdNetwork, HostapdSettings
 from firstlight.sim.subscription import Credentials, SimGrant, SoftSim, Subscription, SubscriptionStatus
@@ -35,10 +36,18 @@ class HostapdWorld:
     store: Subscriptions
     centre: StoredAuthenticationCentre
     network: HostapdNetwork
+    backend: AkaBackend
     clock: FakeClock
     random: SeededRandom
     used: list[bytes]
+    copied: list[str]
+    outcomes: list[str]
+    watched: dict[str, Callable[[], None]]
     made: int = 0
+
+    def when(self, code: str, act: Callable[[], None]) -> None:
+        """Act the next time that ``code`` is reported, before anybody hears of what it says."""
+        self.watched[code] = act
 
     def subscribe(self, slot: int = 1) -> tuple[Subscription, MemorySim]:
         """Grant one more subscription to the device in ``slot``."""
@@ -63,24 +72,34 @@ class HostapdWorld:
 
 
 @contextlib.asynccontextmanager
-async def hostapd_world(path: Path) -> AsyncIterator[HostapdWorld]:
-    """Run an operator with hostapd, everything of it in the directory ``path``."""
+async def hostapd_world(path: Path, make: type[AkaBackend] = AkaBackend) -> AsyncIterator[HostapdWorld]:
+    """Run an operator with hostapd in front of what ``make`` makes, everything of it in the directory ``path``."""
     store = Subscriptions.open(path / DATABASE)
     clock, random, used = FakeClock(), SeededRandom("world"), list[bytes]()
     centre = StoredAuthenticationCentre(store, random=random, clock=clock, on_first_use=used.append)
     outcomes: list[str] = []
+    copied: list[str] = []
+    watched: dict[str, Callable[[], None]] = {}
+
+    def report(code: str) -> None:
+        outcomes.append(code)
+        act = watched.pop(code, None)
+        if act is not None:
+            act()
+
+    backend = make(centre, report, copies=CopyWatch(store, random, copied.append))
     network = HostapdNetwork(
         HostapdSettings(path / "access", sweep_s=0.01),
-        backend=AkaBackend(centre, outcomes.append),
+        backend=backend,
         users=centre,
         log=centre,
         random=random,
-        report=outcomes.append,
+        report=report,
     )
     try:
         async with asyncio.timeout(LONG):
             await network.start(store)
-            yield HostapdWorld(store, centre, network, clock, random, used)
+            yield HostapdWorld(store, centre, network, backend, clock, random, used, copied, outcomes, watched)
     finally:
         await network.close()
         await centre.close()

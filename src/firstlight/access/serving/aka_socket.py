@@ -15,18 +15,22 @@ import asyncio
 import contextlib
 import re
 import socket
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from firstlight.access.control_socket import reachable
 from firstlight.access.ports import AuthenticationCentre, Names
+from firstlight.access.serving.copies import CopyWatch
 from firstlight.access.serving.network_port import Report
 from firstlight.errors import AccessError, FirstlightError, MalformedError
 from firstlight.sim.aka import Vector
 
 _LONGEST = 512
 _MOST_WAITING = 1_024
+_MOST_RUNS = 16_384
 _REQUEST = re.compile(r"AKA-REQ-AUTH ([0-9]{1,20})")
 _AUTS = re.compile(r"AKA-AUTS ([0-9]{1,20}) ([0-9a-f]{28}) ([0-9a-f]{32})")
 
@@ -42,11 +46,33 @@ class PlainNames(Names):
         """Take no note: an IMSI may be used wherever its card is."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What one authentication was given last, and how far the search for a copy is."""
+
+    vector: Vector | None
+    probing: bool
+    probed: bool
+
+
 class AkaSocket:
     """Answers for ``centre`` on a socket; requests for one name are answered one after the other."""
 
-    def __init__(self, path: Path, centre: AuthenticationCentre, names: Names, report: Report) -> None:
-        """Answer at ``path`` once started; ``report`` is told what became of each request."""
+    def __init__(
+        self,
+        path: Path,
+        centre: AuthenticationCentre,
+        names: Names,
+        report: Report,
+        *,
+        copies: CopyWatch | None = None,
+    ) -> None:
+        """Answer at ``path`` once started; ``report`` is told what became of each request.
+
+        ``copies`` looks for subscriptions that a second device has too.
+        """
+        self._copies = copies
+        self._runs: OrderedDict[str, _Run] = OrderedDict()
         self._path = path
         self._centre = centre
         self._names = names
@@ -113,7 +139,7 @@ class AkaSocket:
 
     async def _answer(self, name: str, sender: object) -> None:
         try:
-            vector = await self._centre.vector(await self._names.imsi(name))
+            vector = await self._next(name, await self._names.imsi(name))
         except FirstlightError as error:
             self._report(error.code)
             self._send(f"AKA-RESP-AUTH {name} FAILURE", sender)
@@ -121,13 +147,47 @@ class AkaSocket:
         self._report("vector")
         self._send(f"AKA-RESP-AUTH {name} {_shown(vector)}", sender)
 
+    async def proven(self, name: str, imsi: str) -> None:
+        """Take it that the device has answered what it was given last.
+
+        1. It was given something (``unknown-subscriber``). 2. That was no number that its USIM has used up already
+        (``subscription-copied``). Raises :class:`AccessError`.
+        """
+        run = self._runs.pop(name, None)
+        if run is None or run.vector is None:
+            raise AccessError("unknown-subscriber", "nothing was asked of this device")
+        if self._copies is None:
+            return
+        if run.probing:
+            await self._copies.copied(imsi)
+            raise AccessError("subscription-copied", "two USIMs have accepted the same sequence number")
+        await self._copies.accepted(imsi, run.vector)
+
+    async def _next(self, name: str, imsi: str) -> Vector:
+        """Return what the device is challenged with next: a number used up, if it has one, then the real one."""
+        run = self._runs.get(name)
+        probe = None
+        if self._copies is not None and not (run is not None and run.probed):
+            probe = await self._copies.probe(imsi)
+        vector = probe or await self._centre.vector(imsi)
+        self._runs[name] = _Run(vector, probe is not None, probed=False)
+        self._runs.move_to_end(name)
+        while len(self._runs) > _MOST_RUNS:
+            self._runs.popitem(last=False)
+        return vector
+
     async def _resynchronise(self, name: str, rand: bytes, auts: bytes) -> None:
         try:
             await self._centre.resynchronise(await self._names.imsi(name), rand, auts)
         except FirstlightError as error:
             self._report(error.code)
             return
-        self._report("resynchronised")
+        run = self._runs.get(name)
+        if run is not None and run.probing and run.vector is not None and run.vector.rand == rand:
+            self._runs[name] = _Run(None, probing=False, probed=True)
+            self._report("usim-known")
+        else:
+            self._report("resynchronised")
 
     def _send(self, text: str, sender: object) -> None:
         if self._socket is None or not isinstance(sender, str | bytes):

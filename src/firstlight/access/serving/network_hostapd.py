@@ -19,6 +19,7 @@ from typing import Protocol
 
 from firstlight.access.ports import AuthenticationCentre, Names, SessionLog, Traffic
 from firstlight.access.serving.aka_socket import AkaSocket, PlainNames
+from firstlight.access.serving.copies import CopyWatch
 from firstlight.access.serving.daemons import Daemon
 from firstlight.access.serving.hostapd import EapMethods, EapServer, RadiusClient, aka_methods
 from firstlight.access.serving.network_port import Report, Standing
@@ -85,7 +86,7 @@ class Backend(Protocol):
     async def subscriber(self, identity: str, where: str) -> str:
         """Return who proved himself under an EAP identity at a place (port and hardware address).
 
-        Raises :class:`AccessError`: ``unknown-subscriber``, ``name-used``.
+        Raises :class:`AccessError`: ``unknown-subscriber``, ``name-used``, ``subscription-copied``.
         """
         ...
 
@@ -97,8 +98,16 @@ class Backend(Protocol):
 class AkaBackend:
     """EAP-AKA' and EAP-AKA, with an authentication centre of ours behind hostapd's socket."""
 
-    def __init__(self, centre: AuthenticationCentre, report: Report, names: Names | None = None) -> None:
-        """Answer from ``centre``; identities hold what ``names`` knows, else IMSIs."""
+    def __init__(
+        self,
+        centre: AuthenticationCentre,
+        report: Report,
+        names: Names | None = None,
+        *,
+        copies: CopyWatch | None = None,
+    ) -> None:
+        """Answer from ``centre``; identities hold what ``names`` knows, else IMSIs; ``copies`` looks for those."""
+        self._copies = copies
         self._centre = centre
         self._report = report
         self._names: Names = names or PlainNames()
@@ -107,7 +116,9 @@ class AkaBackend:
     async def start(self, directory: Path) -> EapMethods:
         """Listen at ``aka`` in ``directory``; :class:`AccessError` (``port-unavailable``)."""
         await self.close()
-        self._socket = AkaSocket(private_directory(directory) / SIM_DB, self._centre, self._names, self._report)
+        self._socket = AkaSocket(
+            private_directory(directory) / SIM_DB, self._centre, self._names, self._report, copies=self._copies
+        )
         self._socket.start()
         return aka_methods(Path(SIM_DB))
 
@@ -118,6 +129,8 @@ class AkaBackend:
             raise AccessError("unknown-subscriber", "not an identity of a subscription")
         imsi = await self._names.imsi(found[1])
         await self._names.used(found[1], where)
+        if self._socket is not None:
+            await self._socket.proven(found[1], imsi)
         return imsi
 
     async def close(self) -> None:
@@ -214,11 +227,16 @@ class HostapdNetwork:
         return self._secret
 
     @property
-    def daemon(self) -> Daemon:
+    def server(self) -> EapServer:
         """The EAP server; :class:`AccessError` (``daemon-died``) before :meth:`start`."""
         if self._server is None:
             raise AccessError("daemon-died", "hostapd was not started")
-        return self._server.daemon
+        return self._server
+
+    @property
+    def daemon(self) -> Daemon:
+        """The EAP server's process; errors as :attr:`server`."""
+        return self.server.daemon
 
     def listens(self) -> Mapping[str, int]:
         """Return the port of RADIUS."""
@@ -239,7 +257,8 @@ class HostapdNetwork:
     async def _admit(self, proven: Proven) -> None:
         """Record a success before anybody hears of it.
 
-        1. The identity is somebody's, here and nowhere else (``unknown-subscriber``, ``name-used``).
+        1. The identity is somebody's, here and nowhere else, and no copy's (``unknown-subscriber``, ``name-used``,
+           ``subscription-copied``).
         2. The subscription may be used still (:meth:`firstlight.stores.subscriptions.Subscriptions._usable`).
         Raises :class:`FirstlightError`.
         """
@@ -325,8 +344,9 @@ class HostapdNetwork:
     async def _start_server(self) -> None:
         directory = self._settings.directory / "eap"
         methods = await self._backend.start(directory)
-        self._server = EapServer(directory, methods, [RadiusClient("127.0.0.1", self._secret)])
-        await self._server.start()
+        server = EapServer(directory, methods, [RadiusClient("127.0.0.1", self._secret)])
+        await server.start()
+        self._server = server
 
     async def _start_ports(self, guard: PortGuard) -> None:
         """Shut all ports, and have hostapd guard them; those whose hostapd has died begin anew."""

@@ -26,7 +26,7 @@ from firstlight.ports import Random
 from firstlight.roles.party.announcing import announcing
 from firstlight.roles.party.keeping import Keeper
 from firstlight.roles.party.naming import NamingDesk
-from firstlight.roles.party.networks import network_of
+from firstlight.roles.party.networks import Operator, network_of
 from firstlight.roles.party.place import (
     Place,
     Ready,
@@ -146,6 +146,15 @@ class Subscribers:
         """Note, from the event loop, that a grant was used for the first time."""
         self._thread.submit(self._confirm, grant)
 
+    def copied(self, imsi: str) -> None:
+        """Raise the clone alarm for a device whose subscription is in use twice."""
+        try:
+            found = self._store.get(imsi)
+            if found is not None:
+                self._exchanges.raise_alarm(found.grant, self._room.place.clock.now())
+        except FirstlightError as error:
+            self._room.log.refusal(error, step="alarm")
+
     def close(self) -> None:
         """Finish what is being written."""
         self._thread.shutdown()
@@ -209,7 +218,7 @@ async def serve(
         centre = StoredAuthenticationCentre(
             store, random=place.random, clock=place.clock, on_first_use=subscribers.used
         )
-        network = network_of(place, key, store, centre, log)
+        network = network_of(Operator(place, key, store, centre, subscribers.copied), log)
         try:
             await network.start(store)
             keep_ports(state_dir, network.listens())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from firstlight.access.serving.authentication_centre import StoredAuthenticationCentre
+from firstlight.access.serving.copies import CopyWatch
 from firstlight.access.serving.network_embedded import EmbeddedNetwork, NetworkSettings
 from firstlight.access.serving.network_hostapd import AkaBackend, HostapdNetwork, HostapdSettings
 from firstlight.access.serving.network_port import NetworkServing
@@ -19,31 +21,38 @@ DIRECTORY = "access"
 """Where what others wrote has its files, in the operator's state directory."""
 
 
-def network_of(
-    place: Place[MnoSettings], key: HomeKey, store: Subscriptions, centre: StoredAuthenticationCentre, log: Log
-) -> NetworkServing:
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """What a network serves from; ``copied`` is told the IMSI of a subscription that two devices have."""
+
+    place: Place[MnoSettings]
+    key: HomeKey
+    store: Subscriptions
+    centre: StoredAuthenticationCentre
+    copied: Callable[[str], None]
+
+
+def network_of(operator: Operator, log: Log) -> NetworkServing:
     """Return the network that the settings ask for, not started yet."""
 
     def report(code: str) -> None:
         log.info(code, step="access")
 
-    if place.settings.access == "hostapd":
-        return _hostapd(place, store, centre, report)
-    return _embedded(place, key, centre, report)
+    if operator.place.settings.access == "hostapd":
+        return _hostapd(operator, report)
+    return _embedded(operator, report)
 
 
-def _embedded(
-    place: Place[MnoSettings], key: HomeKey, centre: StoredAuthenticationCentre, report: Callable[[str], None]
-) -> EmbeddedNetwork:
-    settings = place.settings
+def _embedded(operator: Operator, report: Callable[[str], None]) -> EmbeddedNetwork:
+    place, settings = operator.place, operator.place.settings
     ports = last_ports(place.directory, settings.host, {"attach": settings.access_port, "forwarder": 0})
     return EmbeddedNetwork(
         NetworkSettings(
             settings.network, settings.host, attach_port=ports["attach"], forwarder_port=ports["forwarder"]
         ),
-        centre=centre,
-        log=centre,
-        home_keys={key.key_id: key},
+        centre=operator.centre,
+        log=operator.centre,
+        home_keys={operator.key.key_id: operator.key},
         allowed=destinations(settings.destinations),
         clock=place.clock,
         random=place.random,
@@ -51,11 +60,11 @@ def _embedded(
     )
 
 
-def _hostapd(
-    place: Place[MnoSettings], store: Subscriptions, centre: StoredAuthenticationCentre, report: Callable[[str], None]
-) -> HostapdNetwork:
-    settings = place.settings
+def _hostapd(operator: Operator, report: Callable[[str], None]) -> HostapdNetwork:
+    place, settings = operator.place, operator.place.settings
     ports = last_ports(place.directory, settings.host, {"radius": settings.access_port})
+    names = StoredNames(operator.store, place.clock)
+    copies = CopyWatch(operator.store, place.random, operator.copied)
     return HostapdNetwork(
         HostapdSettings(
             place.directory / DIRECTORY,
@@ -65,9 +74,9 @@ def _hostapd(
             lobby=settings.lobby,
             destinations=settings.destinations,
         ),
-        backend=AkaBackend(centre, report, StoredNames(store, place.clock)),
-        users=centre,
-        log=centre,
+        backend=AkaBackend(operator.centre, report, names, copies=copies),
+        users=operator.centre,
+        log=operator.centre,
         random=place.random,
         report=report,
     )
