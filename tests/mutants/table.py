@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 KILLED_BY: Mapping[str, tuple[str, ...]] = {
+    "access.serving.aka_socket.AkaSocket.proven.1:unknown-subscriber": (
+        "tests/unit/access/test_aka_socket.py::test_nobody_has_proven_anything_who_was_asked_nothing",
+    ),
+    "access.serving.aka_socket.AkaSocket.proven.2:subscription-copied": (
+        "tests/unit/access/test_aka_socket.py::test_a_card_that_accepts_what_another_has_accepted_is_a_copy",
+    ),
     "access.serving.network_hostapd.HostapdNetwork._admit.1:unknown-subscriber": (
         "tests/unit/access/test_one_time_names.py::test_only_a_name_that_counts_is_admitted_where_it_was_used_while_the_subscription_may_be",
     ),

@@ -257,8 +257,7 @@ class HostapdNetwork:
     async def _admit(self, proven: Proven) -> None:
         """Record a success before anybody hears of it.
 
-        1. The identity is somebody's, here and nowhere else, and no copy's (``unknown-subscriber``, ``name-used``,
-           ``subscription-copied``).
+        1. The identity is somebody's, here and nowhere else, and no copy's (``unknown-subscriber``, ``name-used``).
         2. The subscription may be used still (:meth:`firstlight.stores.subscriptions.Subscriptions._usable`).
         Raises :class:`FirstlightError`.
         """
