@@ -35,6 +35,9 @@ Host = Annotated[str, Text(r"[A-Za-z0-9.:-]{1,80}")]
 DnsName = Annotated[str, Text(r"[a-z0-9]([a-z0-9.-]{0,78}[a-z0-9])?")]
 NetworkName = Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9:.-]{0,63}")]
 Destination = Annotated[str, Text(r"[A-Za-z0-9.:-]{1,80}:(\*|[1-9][0-9]{0,4})")]
+Endpoint = Annotated[str, Text(r"[A-Za-z0-9.:-]{1,80}:[1-9][0-9]{0,4}")]
+FilePath = Annotated[str, Text(r"/[^\0]{1,400}")]
+HlrKind = Annotated[str, Text(r"own|osmo")]
 AccessKind = Annotated[str, Text(r"embedded|hostapd")]
 Interfaces = Annotated[tuple[Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")], ...], Count(240)]
 Suites = Annotated[tuple[Annotated[int, Range(2, 3)], ...], Count(2, 1)]
@@ -181,6 +184,11 @@ class MnoSettings(PartySettings):
     access: Annotated[AccessKind, About("what serves the access network: our own program, or hostapd (as root)")] = (
         "embedded"
     )
+    hlr: Annotated[HlrKind, About("whose keys and vectors: our own authentication centre's, or osmo-hlr's")] = "own"
+    hlr_server: Annotated[
+        Endpoint | None, About("where an osmo-hlr runs already (GSUP), as host:port; none: it runs as a child")
+    ] = None
+    hlr_database: Annotated[FilePath | None, About("that osmo-hlr's database file, on this machine")] = None
     access_port: Annotated[Port, About("port of the access network; 0: the system chooses")] = 0
     ports: Annotated[Interfaces, About("network interfaces that are its wired 802.1X ports (hostapd only)")] = ()
     lobby: Annotated[

@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.fuzz.target import VECTORS, Target, records
+from tests.unit.access.test_gsup import ID_ACK, ID_GET, ONE, UNKNOWN
 
 from firstlight import p256
 from firstlight.access.device import service_wire
 from firstlight.access.frames import receive
-from firstlight.access.serving import service_door
+from firstlight.access.serving import gsup, service_door
 from firstlight.access.serving.forwarder import Forwarder, ForwarderLimits
 from firstlight.encoding import encode, encode_sequence
 from firstlight.errors import MalformedError, SignatureError
@@ -253,6 +254,17 @@ def _decoder(data: bytes) -> None:
         decoder.feed(data[at : at + 3])
 
 
+def _gsup(data: bytes) -> None:
+    for content in (data, data[1:]):
+        with contextlib.suppress(MalformedError):
+            gsup.parse(content)
+    for piece in (len(data) + 1, 7):
+        link = gsup.Link("it")
+        with contextlib.suppress(MalformedError):
+            for at in range(0, len(data), piece):
+                link.feed(data[at : at + piece])
+
+
 _NAME = "0" * 32
 _SOCKS = b"\x05\x01\x02\x01\x02ab\x03xyz\x05\x01\x00"
 _FRAMES = tuple(
@@ -291,6 +303,7 @@ TARGETS = (
             encode_sequence(),
         ),
     ),
+    Target("gsup", (_gsup,), (), (b"\x05" + ONE, UNKNOWN, ID_GET + ID_ACK + gsup.frame(0xEE, b"\x05" + ONE))),
     Target(
         "mqtt",
         (_decoder, _over_stream(_connect), _over_stream(_packets)),

@@ -11,6 +11,14 @@ KILLED_BY: Mapping[str, tuple[str, ...]] = {
     "access.serving.aka_socket.AkaSocket.proven.2:subscription-copied": (
         "tests/unit/access/test_aka_socket.py::test_a_card_that_accepts_what_another_has_accepted_is_a_copy",
     ),
+    "access.serving.gsup.parse.1:gsup-truncated": ("tests/unit/access/test_gsup.py::test_a_broken_message_is_refused",),
+    "access.serving.gsup.parse.2:gsup-twice": ("tests/unit/access/test_gsup.py::test_a_broken_message_is_refused",),
+    "access.serving.gsup.parse.3:gsup-missing": ("tests/unit/access/test_gsup.py::test_a_broken_message_is_refused",),
+    "access.serving.gsup.parse.3:gsup-imsi": ("tests/unit/access/test_gsup.py::test_a_broken_message_is_refused",),
+    "access.serving.gsup.parse.4:gsup-missing": ("tests/unit/access/test_gsup.py::test_a_broken_message_is_refused",),
+    "access.serving.gsup.parse.4:gsup-too-many": ("tests/unit/access/test_gsup.py::test_a_broken_message_is_refused",),
+    "access.serving.gsup.parse.5:gsup-missing": ("tests/unit/access/test_gsup.py::test_a_broken_message_is_refused",),
+    "access.serving.gsup.parse.5:gsup-length": ("tests/unit/access/test_gsup.py::test_a_broken_message_is_refused",),
     "access.serving.network_hostapd.HostapdNetwork._admit.1:unknown-subscriber": (
         "tests/unit/access/test_one_time_names.py::test_only_a_name_that_counts_is_admitted_where_it_was_used_while_the_subscription_may_be",
     ),

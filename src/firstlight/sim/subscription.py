@@ -55,6 +55,16 @@ class Subscription(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Subscriber:
+    """What a register outside should know of an IMSI; ``credentials`` are None for one that has ended."""
+
+    imsi: str = field(repr=False)
+    credentials: Credentials | None
+    sqn: int
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SimGrant(Record):
     """What an operator tells a device in a grant of a SIM: nothing in it is secret but the IMSI."""
 

@@ -136,6 +136,10 @@ class Subscriptions(Store):
         """Return the subscription of a grant."""
         return self._one("grant_id = ?", grant)
 
+    def usable(self, imsi: str) -> Subscription:
+        """Return a subscription that may be used now; errors as :meth:`allocate`."""
+        return self._usable(imsi)
+
     def confirmed_at(self, grant: bytes) -> int | None:
         """Return when a grant was first used successfully; None if never."""
         row = self._database.row("SELECT confirmed_at FROM subscription WHERE grant_id = ?", grant)

@@ -17,7 +17,7 @@ import re
 import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -181,6 +181,7 @@ class AkaSocket:
             await self._centre.resynchronise(await self._names.imsi(name), rand, auts)
         except FirstlightError as error:
             self._report(error.code)
+            self._look_no_further(name, error)
             return
         run = self._runs.get(name)
         if run is not None and run.probing and run.vector is not None and run.vector.rand == rand:
@@ -188,6 +189,12 @@ class AkaSocket:
             self._report("usim-known")
         else:
             self._report("resynchronised")
+
+    def _look_no_further(self, name: str, error: FirstlightError) -> None:
+        """Ask for a real challenge next, which fails as this did, where it was not the device that failed."""
+        run = self._runs.get(name)
+        if run is not None and run.probing and error.code != "bad-auts":
+            self._runs[name] = replace(run, probed=True)
 
     def _send(self, text: str, sender: object) -> None:
         if self._socket is None or not isinstance(sender, str | bytes):

@@ -95,6 +95,9 @@ class StoredAuthenticationCentre:
         self._writer: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="authentication-centre")
 
+    async def start(self) -> None:
+        """Nothing is to be started; a centre with a register outside has more to do."""
+
     async def vector(self, imsi: str) -> Vector:
         """Return a vector for the next SQN, which is durable by then; errors as the port."""
         found = await self._commit(lambda: self._store.allocate(imsi))

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from starlette.routing import BaseRoute
 
-from firstlight.access.serving.authentication_centre import StoredAuthenticationCentre
 from firstlight.encoding import Bytes32, Record, encode
 from firstlight.errors import FirstlightError, RefusedError
 from firstlight.files import read_limited, write_atomic
@@ -24,6 +23,7 @@ from firstlight.onboarding.messages import Exporter, SimGrant, subscription_keys
 from firstlight.onboarding.ports import Asked, Entry, Issue, NewGrant
 from firstlight.ports import Random
 from firstlight.roles.party.announcing import announcing
+from firstlight.roles.party.centres import centre_of
 from firstlight.roles.party.keeping import Keeper
 from firstlight.roles.party.naming import NamingDesk
 from firstlight.roles.party.networks import Operator, network_of
@@ -215,11 +215,10 @@ async def serve(
         store = inner.enter_context(contextlib.closing(Subscriptions.open(place.database)))
         store.close_sessions(place.now())
         subscribers = inner.enter_context(contextlib.closing(Subscribers(exchanges, store, room)))
-        centre = StoredAuthenticationCentre(
-            store, random=place.random, clock=place.clock, on_first_use=subscribers.used
-        )
+        centre = centre_of(place, store, log, subscribers.used)
         network = network_of(Operator(place, key, store, centre, subscribers.copied), log)
         try:
+            await centre.start()
             await network.start(store)
             keep_ports(state_dir, network.listens())
             async with Keeper(room.leases().keep, pause=settings.round_seconds, log=log), announcing(place, log):
