@@ -71,6 +71,7 @@ INSIDE = {
     *("head-proof", "partial-header", "votes", "commit-sig", "validator-set", "validator"),
     *("freshness", "nonce-proof", "witness-signature", "root-statement", "epoch-statement"),
     *("stranger", "order", "receipt", "deposit-list", "deposit-entry", "set-name", "revoked", "rotation"),
+    *("question", "clearance", "device-line", "raised-alarm"),
     *("sim-grant", "x509-grant", "home-network"),
 }
 """Records of which an example of something else holds one."""

@@ -17,7 +17,7 @@ from firstlight.ledger import transaction
 from firstlight.ledger.transaction import BODIES
 from firstlight.onboarding import messages, party
 from firstlight.plan import order
-from firstlight.sealing import deposit, receipt
+from firstlight.sealing import deposit, inquiry, receipt
 
 _PART = re.compile(r"(<!-- made: (.+?) -->\n).*?(<!-- /made -->)", re.DOTALL)
 _HEX = 96
@@ -29,6 +29,8 @@ TYPES: Mapping[str, tuple[str, str]] = MappingProxyType(
         root.EPOCH_TYPE: ("epoch statement (COSE_Sign)", "m root keys"),
         witness.TYPE: ("witness statement", "a witness of the epoch"),
         order.TYP: ("order", "the tenure's key"),
+        inquiry.QUESTION: ("question", "the tenure's key"),
+        inquiry.CLEARANCE: ("clearance", "the tenure's key"),
         deposit.TYP: ("deposit", "the tenure's key"),
         receipt.TYP: ("receipt", "the device's attestation key"),
         evidence.TYP: ("evidence", "the device's attestation key"),

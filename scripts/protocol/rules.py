@@ -16,7 +16,7 @@ from firstlight.ledger.transaction import BODIES, Kind
 from firstlight.onboarding import messages
 from firstlight.plan import claims, order
 from firstlight.roles import trade, wire
-from firstlight.sealing import deposit, envelope, receipt
+from firstlight.sealing import deposit, envelope, inquiry, receipt
 from firstlight.sim import aka, attach, suci
 from firstlight.trees import ownership, sparse
 
@@ -140,6 +140,7 @@ NAMES: Mapping[type, str] = {
     suci.HomeNetwork: "home-network",
     commit.Flag: "vote-flag",
     receipt.Step: "receipt-step",
+    inquiry.Holds: "what-it-holds",
     transaction.Kind: "transaction-kind",
     messages.Refusal: "ead-refusal",
     **{body: f"{kebab(body.__name__)}-body" for body in BODIES.values()},
@@ -229,6 +230,18 @@ SECTIONS: Mapping[str, tuple[Entry, ...]] = {
         deposit.DepositList,
         deposit.DepositEntry,
     ),
+    "inquiry": (
+        f'signed-question = sign1<question, "{inquiry.QUESTION}">',
+        f'signed-clearance = sign1<clearance, "{inquiry.CLEARANCE}">',
+        inquiry.Question,
+        inquiry.Told,
+        inquiry.DeviceLine,
+        inquiry.Holds,
+        inquiry.Ending,
+        inquiry.RaisedAlarm,
+        inquiry.Clearance,
+        inquiry.Cleared,
+    ),
     "receipt": (f'signed-receipt = sign1<receipt, "{receipt.TYP}">', receipt.Receipt, receipt.Step),
     "claim": (messages.Head, messages.Claim),
     "evidence": (EAT, evidence.Measurement, evidence.ReferenceName),
@@ -291,7 +304,7 @@ STAYS = {
 """Records that stay where they are made, and so have no rule."""
 PAGE_MODULES = (
     *(sparse, birth, manifest, records, transaction, block, commit, root, witness, bundle, machine, claims, order),
-    *(envelope, deposit, receipt, messages, evidence, aka, attach, suci, wire),
+    *(envelope, deposit, inquiry, receipt, messages, evidence, aka, attach, suci, wire),
 )
 
 RULES = Rules(SECTIONS, NAMES)

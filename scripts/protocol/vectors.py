@@ -70,9 +70,23 @@ from firstlight.onboarding.party import UNIFORM_ERROR
 from firstlight.plan.claims import PartyClaim, PlanOpening, ProfileClaim
 from firstlight.plan.order import Order, open_order, sign_order
 from firstlight.roles import trade, wire
-from firstlight.sealing import deposit, hpke, receipt
+from firstlight.sealing import deposit, hpke, inquiry, receipt
 from firstlight.sealing.deposit import DepositList
 from firstlight.sealing.envelope import EnvelopeContent
+from firstlight.sealing.inquiry import (
+    Answer,
+    Asked,
+    Clearance,
+    Cleared,
+    DeviceLine,
+    Ending,
+    Holds,
+    Question,
+    Told,
+    open_answer,
+    sign_inquiry,
+    unseal_inquiry,
+)
 from firstlight.sealing.locator import mailbox_locator, receipt_locator
 from firstlight.sealing.padding import pad
 from firstlight.sealing.receipt import Expected, Receipt, Step, open_receipt
@@ -473,6 +487,47 @@ def _plan(world: World) -> Iterator[Vector]:
     open_order(signed, key=world.owner.public, chain=CHAIN, party=world.mno, now=NOW)
     about = "what the owner agrees with the network"
     yield Vector("plan", "order", about, signed, sign1(Order), "signed-order", {"key": world.owner.public})
+    yield from _inquiries(world)
+
+
+def _inquiries(world: World) -> Iterator[Vector]:
+    reply, agreement, order = Key("reply key"), Key("mno, key agreement"), world.order
+    place = (CHAIN, world.mno, world.batch, 2)
+    words: tuple[Question | Clearance, ...] = (
+        Question(*place, order.number, 0, named("nonce of the question")[:16], NOW, reply.public),
+        Clearance(*place, INDEX, NOW * 1_000_000_000, named("nonce of the clearance")[:16], NOW, reply.public),
+    )
+    line = DeviceLine(INDEX, Holds.CONFIRMED, 2, NOW + 86_400, NOW, NOW, NOW, Ending.SUPERSEDED, "", 0, 0)
+    answers: tuple[Answer, ...] = (
+        Told(True, order.devices, 1, order.until, 0, 1, 0, 0, (), (line,), None),
+        Cleared(stood=True),
+    )
+    for said, answer, about in zip(words, answers, ("what has become of the order", "the alarm is over"), strict=True):
+        name = type(said).__name__.lower()
+        signed = sign_inquiry(said, world.owner)
+        info = encode(["firstlight-asked-1", CHAIN, world.mno])
+        ephemeral, back = Key(f"ephemeral key of the {name}"), Key(f"ephemeral key of the answer to the {name}")
+        plain = pad(signed, inquiry.PLAIN_SIZE)
+        sealed = seal(agreement.public, plain, info, ephemeral)
+        typ = inquiry.QUESTION if isinstance(said, Question) else inquiry.CLEARANCE
+        asked = unseal_inquiry(sealed, agreement, typ=typ, chain=CHAIN, party=world.mno)
+        assert asked == Asked(said, signed)
+        answer_info = encode(["firstlight-answered-1", CHAIN, world.mno, hashlib.sha256(signed).digest()])
+        answered = seal(reply.public, pad(answer.encode(), inquiry.ANSWER_SIZES[0]), answer_info, back)
+        assert open_answer(answered, reply, asked=asked) == answer
+        given = {
+            "recipient": agreement.public,
+            "info": info,
+            "ephemeral": ephemeral.scalar,
+            "sealed": sealed,
+            "reply": reply.scalar,
+            "answer's info": answer_info,
+            "answer's ephemeral": back.scalar,
+            "sealed answer": answered,
+        }
+        yield Vector("plan", name, about, signed, sign1(type(said)), f"signed-{name}", given)
+        rule = type(answer).__name__.lower()
+        yield Vector("plan", rule, f"the answer to the {name}", answer.encode(), type(answer), rule)
 
 
 def _mail(world: World, journey: Journey) -> Iterator[Vector]:

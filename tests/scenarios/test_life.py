@@ -91,6 +91,28 @@ def connected(lab: Lab, device: Path, origin: int | None = None) -> bool:
     return all(states(lab, role, device, origin)[-1:] == [CONFIRMED] for role in ("mno", "sp"))
 
 
+def told(lab: Lab, place: Path, device: Path) -> list[dict[str, Any]]:
+    """Return what parties tell the owner in ``place`` of a device, for each order under which it was granted anything.
+
+    Each line says whose it is (``role``, ``party``) beside what the party says.
+    """
+    parties = run("owner", "status", place, "--devices").values["parties"]
+    assert {one["error"] for one in parties if one["party"] in lab.parties.values()} == {None}
+    return [
+        {**line, "role": one["role"], "party": one["party"]}
+        for one in parties
+        for line in one.get("lines", ())
+        if line["index"] == int(device.name) and line["grants"]
+    ]
+
+
+def at_both(lab: Lab, place: Path, device: Path, *keys: str) -> list[tuple[object, ...]]:
+    """Return what the operator and the service say of a device, key by key."""
+    lines = told(lab, place, device)
+    assert sorted(line["role"] for line in lines) == ["mno", "sp"], lines
+    return [tuple(line[key] for key in keys) for line in lines]
+
+
 def receipts(place: Path, device: Path) -> list[tuple[int, int, str]]:
     """Return tenure, plan revision and step of all that the owner knows from a device."""
     return [
@@ -100,9 +122,16 @@ def receipts(place: Path, device: Path) -> list[tuple[int, int, str]]:
     ]
 
 
+def refusals(place: Path, device: Path) -> list[str]:
+    """Return the codes of the refusals that the owner has read of in a device's receipts."""
+    found = [one for one in owner_grants(place) if one["index"] == int(device.name) and one["step"] == "refused"]
+    assert all(one["grant"] == bytes(16) for one in found)
+    return [str(one["code"]) for one in found]
+
+
 def test_leases_are_renewed_before_they_end_and_nobody_is_cut_off(lab: Lab) -> None:
     device = lab.device()
-    with powered(device) as told:
+    with powered(device) as said:
         until(lambda: connected(lab, device), "connected")
         until(
             lambda: (
@@ -110,25 +139,38 @@ def test_leases_are_renewed_before_they_end_and_nobody_is_cut_off(lab: Lab) -> N
             ),
             "two renewals with each party",
         )
-        assert "waiting" not in told.stages(), told.codes()
+        assert "waiting" not in said.stages(), said.codes()
     for role in ("mno", "sp"):
         *before, last = states(lab, role, device)
         assert (set(before), last) == ({ENDED}, CONFIRMED)
     until(lambda: len(receipts(lab.places.owner, device)) >= 6, "a receipt for each grant that was used")
+    assert at_both(lab, lab.places.owner, device, "holds", "because") == [("confirmed", "superseded")] * 2
+    for line in told(lab, lab.places.owner, device):
+        assert line["grants"] >= 3
+        assert line["first_use"] < line["last_use"] < line["expires"]
+        assert line["ended"] is not None
+        assert (line["refused"], line["alarm"]) == (None, None)
 
 
 def test_a_frozen_device_loses_everything_and_gets_it_back(lab: Lab) -> None:
     device, other = lab.device(), lab.device()
-    with powered(device, other) as told:
+    with powered(device, other) as said:
         until(lambda: connected(lab, device) and connected(lab, other), "connected")
         done = run("owner", "freeze", lab.places.owner, "--select", int(device.name))
         assert done.number("devices") == 1
         until(lambda: {*states(lab, "mno", device), *states(lab, "sp", device)} == {ENDED}, "switched off")
-        until(lambda: "tenure-frozen" in told.codes(), "the device knows")
+        until(lambda: "tenure-frozen" in said.codes(), "the device knows")
         assert connected(lab, other) or PENDING in states(lab, "mno", other) + states(lab, "sp", other)
+        assert at_both(lab, lab.places.owner, device, "holds", "because", "expires") == [("ended", "frozen", None)] * 2
+        assert {holds for (holds,) in at_both(lab, lab.places.owner, other, "holds")} <= {"confirmed", "pending"}
+        until(lambda: refusals(lab.places.owner, device) == ["tenure-frozen"], "the owner reads of it")
+        assert refusals(lab.places.owner, other) == []
+        before = len(receipts(lab.places.owner, device))
         run("owner", "unfreeze", lab.places.owner, "--select", int(device.name))
         until(lambda: connected(lab, device), "connected again")
-    assert {line["code"] for line in told.read() if line.get("device") == other.name and "code" in line} == set()
+        until(lambda: len(receipts(lab.places.owner, device)) >= before + 2, "the owner has read of both again")
+    assert at_both(lab, lab.places.owner, device, "holds") == [("confirmed",)] * 2
+    assert {line["code"] for line in said.read() if line.get("device") == other.name and "code" in line} == set()
 
 
 def test_a_device_moves_to_another_operator(lab: Lab) -> None:
@@ -156,6 +198,12 @@ def test_a_device_moves_to_another_operator(lab: Lab) -> None:
             ),
             "the owner has read of both",
         )
+        lines = told(lab, places.owner, device)
+        left = [line for line in lines if line["party"] == lab.parties["mno"]]
+        assert [(line["holds"], line["because"]) for line in left] == [("ended", "plan-changed")]
+        assert [line["holds"] for line in lines if line["party"] == party] == ["confirmed"]
+        served_by = sorted(line["holds"] for line in lines if line["role"] == "sp")
+        assert served_by == ["confirmed", "ended"], "one order is over, the other one serves"
 
 
 def test_half_of_a_fleet_is_sold_on(lab: Lab) -> None:
@@ -198,6 +246,12 @@ def test_half_of_a_fleet_is_sold_on(lab: Lab) -> None:
             "the buyer has read of both",
         )
         until(lambda: connected(lab, kept), "the other one goes on")
+        assert at_both(lab, places.distributor, sold, "holds", "because") == [("confirmed", None)] * 2
+        assert at_both(lab, places.owner, sold, "holds", "because", "refused") == [("ended", "sold", None)] * 2
+        assert at_both(lab, places.owner, kept, "holds") == [("confirmed",)] * 2
+        after = [one for one in receipts(places.owner, sold) if one[0] == bought]
+        assert not after, "the seller reads nothing of what came after"
+        assert refusals(places.owner, sold) == refusals(places.distributor, sold) == []
 
 
 def test_a_copied_device_is_noticed_and_the_alarm_cleared(lab: Lab) -> None:
@@ -209,25 +263,35 @@ def test_a_copied_device_is_noticed_and_the_alarm_cleared(lab: Lab) -> None:
     shutil.copytree(device, copy)
     with powered(device):
         until(lambda: len(states(lab, "mno", device)) >= 2 and states(lab, "mno", device)[-1] == CONFIRMED, "renewed")
-        with powered(copy) as told:
-            until(lambda: "clone-alarm" in told.codes(), "the copy is refused")
+        with powered(copy) as said:
+            until(lambda: "clone-alarm" in said.codes(), "the copy is refused")
         rows = run("mno", "alarms", lab.places.mno).values["items"]
         assert [(row["index"], row["tenure"]) for row in rows] == [(int(device.name), lab.holding.tenure)]
+        (line,) = (one for one in told(lab, lab.places.owner, device) if one["role"] == "mno")
+        assert line["alarm"] is not None
+        assert line["holds"] == "confirmed", "an alarm stops new grants only"
+        until(lambda: "clone-alarm" in refusals(lab.places.owner, device), "the owner reads of it")
         granted = len(states(lab, "mno", device))
-        for role in ("mno", "sp"):
-            for row in run(role, "alarms", lab.state(role)).values["items"]:
-                run(role, "clear-alarm", lab.state(role), row["batch"], row["index"], row["tenure"])
+        held = ("--batch", lab.holding.batch, "--tenure", lab.holding.tenure)
+        cleared = run("owner", "clear-alarm", lab.places.owner, "--select", int(device.name), *held).values["items"]
+        assert {one["role"]: (one["devices"], one["error"]) for one in cleared}["mno"] == ([int(device.name)], None)
+        assert {one["role"] for one in cleared} == {"mno", "sp"}
+        assert [one["alarm"] for one in told(lab, lab.places.owner, device)] == [None, None]
         until(lambda: len(states(lab, "mno", device)) > granted and connected(lab, device), "renewed again")
     assert run("mno", "alarms", lab.places.mno).values["items"] == []
 
 
 def test_revoked_firmware_switches_its_devices_off(lab: Lab) -> None:
     device = lab.device()
-    with powered(device) as told:
+    with powered(device) as said:
         until(lambda: connected(lab, device), "connected")
         run("manufacturer", "revoke", lab.places.manufacturer, "--firmware", lab.software.hex())
         until(lambda: {*states(lab, "mno", device), *states(lab, "sp", device)} == {ENDED}, "switched off")
-        until(lambda: "firmware-revoked" in told.codes(), "the device is refused")
+        until(lambda: "firmware-revoked" in said.codes(), "the device is refused")
+        assert at_both(lab, lab.places.owner, device, "holds", "because") == [("ended", "appraisal-over")] * 2
+        until(lambda: "firmware-revoked" in refusals(lab.places.owner, device), "the owner reads of it")
+        refused = {line["role"]: line["refused"] for line in told(lab, lab.places.owner, device)}
+        assert refused["mno"] == "firmware-revoked"
     assert lab.query("mno", "SELECT count(*) FROM issued WHERE state != ?", ENDED) == [(0,)]
 
 

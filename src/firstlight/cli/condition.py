@@ -1,4 +1,4 @@
-"""``firstlight owner freeze``, ``unfreeze``, ``retire``, ``recover``."""
+"""``firstlight owner freeze``, ``unfreeze``, ``retire``, ``recover``, ``clear-alarm``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import typer
 
 from firstlight.cli import output
 from firstlight.cli.trade import Batch, Directory, Tenure, batch_of
-from firstlight.errors import ConfigError
+from firstlight.errors import ConfigError, TransportError
 from firstlight.roles.holdings import Holding, find_holding, read_selection
 from firstlight.roles.owner.condition import Condition, change, release
+from firstlight.roles.owner.inquiries import clear
 from firstlight.roles.owner.recovery import recover as recover_holding
 from firstlight.roles.trade import origin_of
 from firstlight.roles.workplace import Workplace, open_workplace
@@ -29,6 +30,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(unfreeze)
     app.command()(retire)
     app.command()(recover)
+    app.command("clear-alarm")(clear_alarm)
 
 
 def freeze(directory: Directory, *, select: Chosen, batch: Batch = None, tenure: Tenure = None) -> None:
@@ -93,6 +95,29 @@ def recover(
         },
         f"Tenure {holding.origin} is yours again, under a new key; release it with: unfreeze --held",
     )
+
+
+def clear_alarm(
+    directory: Directory,
+    *,
+    select: Annotated[str, typer.Option("--select", help="Which devices: all, or indices such as 5,9.")],
+    batch: Batch = None,
+    tenure: Tenure = None,
+) -> None:
+    """Say that devices are the only ones of their kind: clear their clone alarms at every party of their plans.
+
+    Each party is told, signed with the tenure's key. Where one cannot be reached the others are told all the same, and
+    the command fails: run it again.
+    """
+    place, holding = _open(directory, batch, tenure)
+    done = clear(place, holding, read_selection(select))
+    rows = [{"party": one.party, "role": one.role, "devices": one.indices, "error": one.error or None} for one in done]
+    output.emit_rows(rows, ("party", "role", "devices", "error"))
+    failed = [one for one in done if one.error]
+    if failed:
+        raise TransportError(
+            "not-everywhere", f"{len(failed)} of {len(done)} parties have not cleared all", hint="run it again"
+        )
 
 
 def _change(directory: Path, condition: Condition, select: str, which: tuple[str | None, int | None]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from firstlight.cli import condition, output
+from firstlight.cli import condition, inquiry, output
 from firstlight.cli.trade import (
     Batch,
     Directory,
@@ -26,6 +26,7 @@ from firstlight.logs import adopt_libraries, open_log
 from firstlight.roles.holdings import Holding, find_holding, holdings, read_selection
 from firstlight.roles.owner.deploy import Asked, Choice
 from firstlight.roles.owner.deploy import deploy as deploy_plan
+from firstlight.roles.owner.inquiries import at_parties as ask_parties
 from firstlight.roles.owner.orders import Wanted
 from firstlight.roles.owner.orders import order as place_order
 from firstlight.roles.owner.status import grants as grant_rows
@@ -191,13 +192,27 @@ def status(
     directory: Directory,
     *,
     grants: Annotated[bool, typer.Option("--grants", help="List every receipt with the grant that it names.")] = False,
+    at_parties: Annotated[
+        bool, typer.Option("--at-parties", help="Ask MNO and SPs, too, what has become of each order.")
+    ] = False,
+    devices: Annotated[
+        bool, typer.Option("--devices", help="Ask them about each device: what it holds, its last use, what ended it.")
+    ] = False,
 ) -> None:
-    """Show how the fleet stands: deployed devices, and how many have attached and connected, by their receipts."""
-    _open(directory)
+    """Show how the fleet stands: deployed devices, and how many have attached and connected, by their receipts.
+
+    What a party says with --at-parties, or --devices, is sealed to whoever holds the tenure's key: counts, the clone
+    alarms that stand, and why a credential ended.
+    """
+    place = _open(directory)
     figures = fleet_status(directory)
     if grants:
         figures["grants"] = grant_rows(directory)
-    output.emit(figures)
+    if not (at_parties or devices):
+        output.emit(figures)
+        return
+    found = ask_parties(place, lines=devices)
+    output.emit({**figures, "parties": [inquiry.at_party(one) for one in found]}, inquiry.text(figures, found))
 
 
 @app.command(name="holdings")

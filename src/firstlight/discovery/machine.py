@@ -107,7 +107,9 @@ class Discovered:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Nothing came of it at this gateway. ``trust`` is what to store if a head was verified nevertheless.
+    """Nothing came of it at this gateway. If a head was verified nevertheless, ``trust`` is what to store.
+
+    ``standing`` is the tenure that counts, if it was proven.
 
     Codes: ``no-mail`` (no envelope opens), ``no-plan`` (none fits), ``not-deployed``, ``tenure-frozen``,
     ``tenure-retired``, ``no-network`` (not registered, suspended or without an endpoint), ``still-split``,
@@ -121,6 +123,7 @@ class Failed:
     detail: str = ""
     trust: Trust | None = None
     ignored: tuple[str, ...] = ()
+    standing: Standing | None = None
 
 
 Event = AskMailbox | AskBundle | AskMore | Discovered | Failed
@@ -169,7 +172,10 @@ class Discovery:
 
     def _fail(self, code: str, detail: str = "") -> Failed:
         self._move(State.OVER)
-        return Failed(code, detail, None if self._view is None else self._view.trust, tuple(self._ignored))
+        view = self._view
+        if view is None:
+            return Failed(code, detail, None, tuple(self._ignored))
+        return Failed(code, detail, view.trust, tuple(self._ignored), view.standing)
 
     def _mail(self, answer: bytes) -> Event:
         envelopes = Mail.decode(answer).envelopes

@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Annotated, ClassVar
 
 from firstlight import cose
-from firstlight.encoding import Bytes16, ChainId, Range, Record, Seconds, Uint, Uint32, encode
+from firstlight.encoding import Bytes16, ChainId, Range, Record, Seconds, Text, Uint, Uint32, encode
 from firstlight.errors import MalformedError, ProofError
 from firstlight.ports import KeyAgreement, Signer
 from firstlight.sealing import hpke
@@ -21,21 +21,26 @@ from firstlight.sealing.padding import pad, unpad
 TYP = "application/firstlight-receipt+cbor"
 SEALED_SIZE = 384
 PLAIN_SIZE = SEALED_SIZE - hpke.OVERHEAD
+NOBODY = bytes(16)
+"""Stands for the party and the grant that a refusal does not have."""
 _LABEL = "firstlight-receipt-1"
 
 
 class Step(IntEnum):
-    """What a device has done."""
+    """What a device has done, or what has happened to it."""
 
     NETWORK_ATTACHED = 1
     SERVICE_CONNECTED = 2
+    REFUSED = 3
+    """It was refused: by a party, or because its tenure is frozen or retired."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt(Record):
     """One step of one device: under which tenure and plan revision, with which party and grant, when (Unix seconds).
 
-    ``counter`` rises with every receipt that the device makes.
+    ``counter`` rises with every receipt that the device makes. A refusal has no grant (zeros) but a ``code``, and no
+    party (zeros) if it is the ledger that says so; what is no refusal has an empty code.
     """
 
     LIMIT: ClassVar[int] = PLAIN_SIZE
@@ -50,6 +55,7 @@ class Receipt(Record):
     step: Step
     counter: Uint
     time: Seconds
+    code: Annotated[str, Text(r"([a-z][a-z0-9-]{0,39})?")] = ""
 
 
 @dataclass(frozen=True, slots=True)

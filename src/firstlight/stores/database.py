@@ -154,6 +154,14 @@ def wrapped() -> Iterator[None]:
         raise StoreError("database-unusable", str(error)) from error
 
 
+@contextlib.contextmanager
+def reading_only(path: Path) -> Iterator[sqlite3.Connection]:
+    """Read the database at ``path`` beside whoever writes it; :class:`StoreError` (``database-unusable``)."""
+    place = f"{path.absolute().as_uri()}?mode=ro"
+    with wrapped(), contextlib.closing(sqlite3.connect(place, uri=True, timeout=5)) as opened:
+        yield opened
+
+
 def _version(connection: sqlite3.Connection, schema: Schema) -> int | None:
     """Return the version of the tables that are there; None if there are none."""
     if schema.meta is None:

@@ -34,9 +34,10 @@ from firstlight.onboarding.ports import (
 from firstlight.onboarding.token import LIFETIME_NS
 from firstlight.plan.claims import PartyKind
 from firstlight.plan.order import Order
+from firstlight.sealing.inquiry import Ending
 from firstlight.stores.database import Database, Schema, Store, prepare
 
-VERSION = 1
+VERSION = 2
 RETENTION_NS = 5 * LIFETIME_NS
 """How long an exchange is kept at least: longer than any token that could reopen it."""
 
@@ -66,7 +67,7 @@ CREATE TABLE issued (
     origin INTEGER NOT NULL, number BLOB NOT NULL, kind INTEGER NOT NULL, issued_at INTEGER NOT NULL,
     expires INTEGER NOT NULL, identifier TEXT NOT NULL UNIQUE, body BLOB NOT NULL, secret BLOB NOT NULL,
     state INTEGER NOT NULL, confirmed_ns INTEGER, tenure INTEGER NOT NULL, revision INTEGER NOT NULL,
-    basis BLOB NOT NULL
+    basis BLOB NOT NULL, ended_ns INTEGER, ending INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE basis (digest BLOB PRIMARY KEY, names BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX issued_device ON issued (batch, idx, origin);
@@ -287,7 +288,9 @@ class ExchangeStore(Store):
         device = (entry.batch, entry.index, grant.origin)
         ended: tuple[StoredGrant, ...] = ()
         if not anew:
-            ended = self._end("batch = ? AND idx = ? AND origin = ? AND state = ?", *device, GrantState.PENDING.value)
+            of_device = "batch = ? AND idx = ? AND origin = ? AND state = ?"
+            why = (Ending.SUPERSEDED, entry.committed_ns)
+            ended = self._end(why, of_device, *device, GrantState.PENDING.value)
         row = (grant.id, *device, grant.order, int(grant.kind), grant.issued_at, grant.expires)
         try:
             self._connection.execute(
@@ -381,6 +384,7 @@ class ExchangeStore(Store):
                 (GrantState.CONFIRMED.value, now_ns, grant),
             )
             ended = self._end(
+                (Ending.SUPERSEDED, now_ns),
                 "batch = ? AND idx = ? AND origin = ? AND state != ?"
                 " AND sequence < (SELECT sequence FROM issued WHERE id = ?)",
                 *(found.batch, found.index, found.origin, GrantState.ENDED.value, grant),
@@ -388,12 +392,12 @@ class ExchangeStore(Store):
         self._tell(ended)
         return ended
 
-    def end(self, grants: Iterable[bytes]) -> tuple[StoredGrant, ...]:
+    def end(self, grants: Iterable[bytes], why: Ending = Ending.UNSAID, now_ns: int = 0) -> tuple[StoredGrant, ...]:
         """End grants, as when their tenure no longer counts; return those that had not ended yet."""
         ended: list[StoredGrant] = []
         with self._database.transaction():
             for grant in grants:
-                ended += self._end("id = ? AND state != ?", grant, GrantState.ENDED.value)
+                ended += self._end((why, now_ns), "id = ? AND state != ?", grant, GrantState.ENDED.value)
         self._tell(tuple(ended))
         return tuple(ended)
 
@@ -460,16 +464,16 @@ class ExchangeStore(Store):
             )
             self._touch(found[0], found[1], self._device(found[0], found[1])[1])
 
-    def clear_alarm(self, batch: bytes, index: int, origin: int, now_ns: int) -> None:
+    def clear_alarm(self, batch: bytes, index: int, origin: int, now_ns: int, raised_ns: int | None = None) -> None:
         """Clear a clone alarm, as the owner asks: uses confirmed until now betray nobody any more.
 
-        Raises :class:`StoreError` (``no-alarm``).
+        With ``raised_ns`` only the one that was raised then. Raises :class:`StoreError` (``no-alarm``).
         """
         with self._database.transaction() as connection:
             cleared = connection.execute(
                 "UPDATE alarm SET raised_ns = 0, cleared_ns = ? WHERE batch = ? AND idx = ? AND origin = ?"
-                " AND raised_ns > 0",
-                (now_ns, batch, index, origin),
+                " AND raised_ns > 0 AND raised_ns = coalesce(?, raised_ns)",
+                (now_ns, batch, index, origin, raised_ns),
             )
             if cleared.rowcount == 0:
                 raise StoreError("no-alarm", "no clone alarm stands for this device and origin")
@@ -488,11 +492,13 @@ class ExchangeStore(Store):
             (batch, index, granted_ns),
         )
 
-    def _end(self, where: str, *values: object) -> tuple[StoredGrant, ...]:
+    def _end(self, why: tuple[Ending, int], where: str, *values: object) -> tuple[StoredGrant, ...]:
+        """End grants; ``why`` says for which reason, and when (Unix ns)."""
         ended = self._grants(where, *values)
         for one in ended:
             self._connection.execute(
-                "UPDATE issued SET state = ?, body = x'', secret = x'' WHERE id = ?", (GrantState.ENDED.value, one.id)
+                "UPDATE issued SET state = ?, body = x'', secret = x'', ending = ?, ended_ns = ? WHERE id = ?",
+                (GrantState.ENDED.value, why[0].value, why[1], one.id),
             )
         return ended
 

@@ -20,7 +20,7 @@ from typing import Self
 from firstlight.sealing.receipt import Receipt, Step
 from firstlight.stores.database import Database, Schema, Store
 
-VERSION = 1
+VERSION = 2
 WATCHED = 1_024
 """The most locators in one watch."""
 LARGEST = 2**63 - 1
@@ -43,10 +43,15 @@ CREATE INDEX locator_watch ON locator (watch);
 CREATE TABLE receipt (
     device INTEGER NOT NULL REFERENCES device, counter INTEGER NOT NULL, step INTEGER NOT NULL,
     tenure INTEGER NOT NULL, revision INTEGER NOT NULL, party BLOB NOT NULL, grant_id BLOB NOT NULL,
-    time INTEGER NOT NULL, PRIMARY KEY (device, counter)
+    time INTEGER NOT NULL, code TEXT NOT NULL, PRIMARY KEY (device, counter)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX receipt_step ON receipt (step, device);
 CREATE TABLE rejected (code TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+_REFUSED = """
+SELECT code, count(*) FROM receipt JOIN (SELECT device, max(counter) AS counter FROM receipt GROUP BY device)
+    USING (device, counter) WHERE step = ? GROUP BY code ORDER BY code
 """
 
 
@@ -98,6 +103,8 @@ class Figures:
     steps: Mapping[Step, int]
     receipts: int
     rejected: Mapping[str, int]
+    refused: Mapping[str, int]
+    """Devices whose newest receipt is of a refusal, by its code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,7 @@ class GrantRow:
     party: bytes
     grant: bytes
     time: int
+    code: str
 
 
 class FleetStore(Store):
@@ -190,8 +198,8 @@ class FleetStore(Store):
                     continue
                 row = (device, receipt.counter, int(receipt.step), receipt.tenure, receipt.revision)
                 new = run.execute(
-                    "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*row, receipt.party, receipt.grant, receipt.time),
+                    "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*row, receipt.party, receipt.grant, receipt.time, receipt.code),
                 ).rowcount
                 added += new
                 codes += [] if new else ["receipt-replayed"]
@@ -210,17 +218,24 @@ class FleetStore(Store):
             steps = dict(run("SELECT step, count(DISTINCT device) FROM receipt GROUP BY step").fetchall())
             receipts = run("SELECT count(*) FROM receipt").fetchone()[0]
             rejected = dict(run("SELECT code, count FROM rejected ORDER BY code").fetchall())
-        return Figures(devices, {step: steps.get(int(step), 0) for step in Step}, receipts, rejected)
+            refused = dict(run(_REFUSED, (int(Step.REFUSED),)).fetchall())
+        return Figures(
+            devices,
+            {step: steps.get(int(step), 0) for step in Step if step is not Step.REFUSED},
+            receipts,
+            rejected,
+            refused,
+        )
 
     def grants(self) -> tuple[GrantRow, ...]:
         """Return all receipts, by device and counter."""
         query = (
-            "SELECT batch, idx, counter, step, tenure, revision, party, grant_id, time"
+            "SELECT batch, idx, counter, step, tenure, revision, party, grant_id, time, code"
             " FROM receipt JOIN device ON device.id = receipt.device ORDER BY batch, idx, counter"
         )
         return tuple(
-            GrantRow(batch, index, counter, Step(step), tenure, revision, party, grant, time)
-            for batch, index, counter, step, tenure, revision, party, grant, time in self._database.rows(query)
+            GrantRow(batch, index, counter, Step(step), tenure, revision, party, grant, time, code)
+            for batch, index, counter, step, tenure, revision, party, grant, time, code in self._database.rows(query)
         )
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firstlight.stores.database import wrapped
+from firstlight.stores.database import reading_only
 from firstlight.stores.exchanges import GrantState
 
 _GRANTED = "granted"
@@ -61,7 +58,7 @@ def figures(path: Path) -> PartyFigures:
     """Return the counts of the database at ``path``; zeros if there is none yet. ``database-unusable``."""
     if not path.exists():
         return PartyFigures()
-    with _reading(path) as connection:
+    with reading_only(path) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
         def count(query: str, *needed: str) -> int:
@@ -88,7 +85,7 @@ def grants(path: Path) -> tuple[GrantRow, ...]:
     """Return all grants ever given, the oldest first; errors as :func:`figures`."""
     if not path.exists():
         return ()
-    with _reading(path) as connection:
+    with reading_only(path) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'issued'").fetchall():
             return ()
         rows = connection.execute("SELECT id, state, confirmed_ns FROM issued ORDER BY sequence").fetchall()
@@ -102,15 +99,8 @@ def heard(path: Path) -> frozenset[bytes]:
     """Return the grants under which a message was read; errors as :func:`figures`."""
     if not path.exists():
         return frozenset()
-    with _reading(path) as connection:
+    with reading_only(path) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'message'").fetchall():
             return frozenset()
         rows = connection.execute("SELECT DISTINCT grant_id FROM message WHERE grant_id IS NOT NULL").fetchall()
     return frozenset(grant for (grant,) in rows)
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    place = f"{path.absolute().as_uri()}?mode=ro"
-    with wrapped(), contextlib.closing(sqlite3.connect(place, uri=True, timeout=5)) as opened:
-        yield opened

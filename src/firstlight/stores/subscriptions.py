@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS session (
     id BLOB PRIMARY KEY, imsi TEXT NOT NULL, opened_at INTEGER NOT NULL, closed_at INTEGER,
     sent INTEGER NOT NULL DEFAULT 0, received INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS session_imsi ON session (imsi, opened_at);
 CREATE INDEX IF NOT EXISTS session_open ON session (imsi) WHERE closed_at IS NULL;
 """
 _SCHEMA = Schema("subscriptions", _SCRIPT)

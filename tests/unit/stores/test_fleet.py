@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,20 @@ def test_steps_count_devices_once() -> None:
         (1, 1, Step.NETWORK_ATTACHED),
         (1, 2, Step.SERVICE_CONNECTED),
     ]
+
+
+def test_what_refuses_a_device_is_the_newest_that_it_says() -> None:
+    store = FleetStore.in_memory()
+    store.deploy(BATCH, 2, 2, deployed(0, 1))
+    (watch,) = store.watches()
+    ids = [store.known(one.locators["g1"])[0].id for one in deployed(0, 1)]
+    said = [replace(receipt(number, Step.REFUSED), code=code) for number, code in ((1, "frozen"), (2, "clone-alarm"))]
+    store.collect(watch.id, Collected([(ids[0], said[1]), (ids[0], said[0]), (ids[1], said[0])], [], 1))
+    assert store.figures().refused == {"clone-alarm": 1, "frozen": 1}
+    assert [one.code for one in store.grants()] == ["frozen", "clone-alarm", "frozen"]
+    store.collect(watch.id, Collected([(ids[0], receipt(3))], [], 2))
+    assert store.figures().refused == {"frozen": 1}
+    assert store.figures().steps == {Step.NETWORK_ATTACHED: 1, Step.SERVICE_CONNECTED: 0}
 
 
 def test_the_file_is_private_and_outlives_the_process(tmp_path: Path) -> None:

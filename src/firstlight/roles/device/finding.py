@@ -9,6 +9,7 @@ from firstlight.discovery.verify import Trust
 from firstlight.errors import FirstlightError, ProofError, TransportError
 from firstlight.roles.device.gateways import Gateway
 from firstlight.roles.device.memory import Acted, Memory
+from firstlight.roles.device.proving import stopped
 from firstlight.roles.device.tools import Stage
 from firstlight.roles.device.unit import Unit
 
@@ -34,6 +35,9 @@ async def find(unit: Unit, gateways: Sequence[Gateway]) -> tuple[Discovered, Gat
             unit.tools.log.info("discovered", height=event.view.height, tenure=event.standing.number)
             unit.tools.tell(Stage.DISCOVERED)
             return event, gateway
+        acted = unit.memory.sight.acted
+        if event.standing is not None and acted is not None:
+            await stopped(unit, acted, event.standing, gateway)
         if event.trust is not None:
             unit.memory.remember(event.trust, _still(unit.memory, event.trust))
         for code in event.ignored:

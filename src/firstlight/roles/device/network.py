@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from firstlight.access.ports import Attachment
-from firstlight.errors import AccessError, ExchangeError, MalformedError, ProofError, TransportError
+from firstlight.errors import AccessError, ExchangeError, MalformedError, ProofError, RefusedError, TransportError
 from firstlight.onboarding.device import Granted, Rediscover
 from firstlight.onboarding.messages import SimGrant
 from firstlight.plan.claims import PartyKind
@@ -128,7 +128,11 @@ class Network:
         acting = unit.acting(proven.acted, claim, proven.record, proven.view, proven.standing, again=again)
         evidence = unit.attester.towards(claim.party, batch.issuer)
         exchange = Exchange(unit.identity, acting, proven.gateway.relay(claim.party), evidence)
-        return await exchange.run(unit.tools.random, unit.tools.sleep)
+        try:
+            return await exchange.run(unit.tools.random, unit.tools.sleep)
+        except RefusedError as error:
+            await unit.receipts.refused(error, proven.acted, (proven.gateway,), claim.party)
+            raise
 
     def _store(self, event: Granted | Rediscover, acted: Acted) -> StoredGrant:
         if isinstance(event, Rediscover):

@@ -13,7 +13,7 @@ from firstlight.discovery.bundle import Bundle, BundleRequest, StateProof
 from firstlight.discovery.machine import LENGTHENING, usable
 from firstlight.discovery.verify import View, verify_bundle, verify_follow_up
 from firstlight.errors import FirstlightError, MalformedError, ProofError, SignatureError, TransportError
-from firstlight.ledger.records import Party, Role, party_name
+from firstlight.ledger.records import Party, Role, TenureState, party_name
 from firstlight.ledger.tenure import Standing
 from firstlight.plan.claims import PartyClaim, PartyKind
 from firstlight.roles.device.gateways import Gateway
@@ -23,6 +23,8 @@ from firstlight.roles.device.unit import Unit
 from firstlight.trees.ownership import depth_of
 
 NONCE = 32
+STOPPED = {TenureState.FROZEN: "tenure-frozen", TenureState.RETIRED: "tenure-retired"}
+"""What the ledger says of devices that act for nobody."""
 ROLES = {PartyKind.NETWORK: Role.MNO, PartyKind.SERVICE: Role.SP}
 
 
@@ -64,10 +66,19 @@ async def _prove_through(unit: Unit, claim: PartyClaim, gateway: Gateway) -> Pro
     now = None if standing is None else (standing.number, standing.plan_revision, standing.plan)
     if standing is None or now != (acted.tenure, acted.revision, acted.root) or not standing.deployed:
         unit.memory.remember(view.trust, None)
+        if standing is not None:
+            await stopped(unit, acted, standing, gateway)
         raise ProofError(MOVED, "the device's tenure, or its plan, is another one now")
     acted = replace(acted, prefix_length=length)
     unit.memory.remember(view.trust, acted)
     return Proven(usable(view, claim.party, ROLES[claim.kind]), view, standing, acted, gateway)
+
+
+async def stopped(unit: Unit, acted: Acted, standing: Standing, gateway: Gateway) -> None:
+    """Tell the owner on whose plan the device acted if it is his own doing that it must not act any more."""
+    code = STOPPED.get(standing.state)
+    if code is not None and standing.origin == acted.origin:
+        await unit.receipts.refused(ProofError(code), acted, (gateway,))
 
 
 async def _look(unit: Unit, claim: PartyClaim, gateway: Gateway, length: int) -> tuple[View, int]:

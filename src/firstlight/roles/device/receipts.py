@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from firstlight.errors import TransportError
+from firstlight.errors import FirstlightError, TransportError
 from firstlight.plan.claims import OpenedPlan
 from firstlight.roles.device.gateways import Gateway
 from firstlight.roles.device.memory import Acted, Memory, StoredGrant
+from firstlight.roles.device.pace import PASSING
 from firstlight.roles.device.tools import WitnessedClock
 from firstlight.sealing.locator import receipt_locator
-from firstlight.sealing.receipt import Receipt, Step, seal_receipt
+from firstlight.sealing.receipt import NOBODY, Receipt, Step, seal_receipt
+
+MAX_CODE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Receipts:
         self._clock = clock
         self._told: set[tuple[Step, bytes]] = set()
         self._owed: list[_Owed] = []
+        self._refusals: set[tuple[bytes, str]] = set()
         self._turn = asyncio.Lock()
 
     @property
@@ -59,6 +63,7 @@ class Receipts:
         that the order in which they arrive never matters.
         """
         one = _Owed(step, stored, acted, plan)
+        self._refusals = {known for known in self._refusals if known[0] not in (stored.party, NOBODY)}
         async with self._turn:
             if one.known in self._told:
                 return True
@@ -68,6 +73,27 @@ class Receipts:
                 if not await self._tell(owed, gateways):
                     break
         return one.known in self._told
+
+    async def refused(
+        self, error: FirstlightError, acted: Acted, gateways: Sequence[Gateway], party: bytes = NOBODY
+    ) -> None:
+        """Tell the owner, once, that ``party`` (without one: the ledger) has refused the device, and with which code.
+
+        Only what lasts is told. If no gateway takes it, it is told with the next refusal: a device that is refused
+        comes back.
+        """
+        code = error.code[:MAX_CODE]
+        if error.code in PASSING - {"frozen"} or (party, code) in self._refusals:
+            return
+        async with self._turn:
+            for gateway in gateways:
+                receipt = self._made(Step.REFUSED, acted, party, NOBODY, code)
+                try:
+                    await self._leave(receipt, acted.plan().profile.receipt_key, gateway)
+                except TransportError:
+                    continue
+                self._refusals.add((party, code))
+                return
 
     async def _tell(self, owed: _Owed, gateways: Sequence[Gateway]) -> bool:
         for gateway in gateways:
@@ -81,18 +107,22 @@ class Receipts:
         return False
 
     def _receipt(self, owed: _Owed) -> Receipt:
-        birth, stored, acted = self._memory.birth, owed.stored, owed.acted
+        return self._made(owed.step, owed.acted, owed.stored.party, owed.stored.grant.id)
+
+    def _made(self, step: Step, acted: Acted, party: bytes, grant: bytes, code: str = "") -> Receipt:
+        birth = self._memory.birth
         return Receipt(
             chain=birth.chain,
             batch=birth.batch,
             index=birth.index,
             tenure=acted.tenure,
             revision=acted.revision,
-            party=stored.party,
-            grant=stored.grant.id,
-            step=owed.step,
+            party=party,
+            grant=grant,
+            step=step,
             counter=self._memory.next_receipt(),
             time=self._clock.seconds,
+            code=code,
         )
 
     async def _leave(self, receipt: Receipt, owner: bytes, gateway: Gateway) -> None:

@@ -21,6 +21,7 @@ from firstlight.errors import (
     FirstlightError,
     MalformedError,
     ProofError,
+    RefusedError,
     SignatureError,
     StoreError,
     TransportError,
@@ -169,7 +170,11 @@ class Service:
         evidence = unit.attester.towards(self._claim.party, batch.issuer)
         carry = carrier(self._way.http, _endpoint(proven.record, like=proven.gateway.hint))
         exchange = Exchange(unit.identity, acting, carry, evidence, request)
-        return await exchange.run(unit.tools.random, unit.tools.sleep)
+        try:
+            return await exchange.run(unit.tools.random, unit.tools.sleep)
+        except RefusedError as error:
+            await unit.receipts.refused(error, self._acted, self._way.gateways, self._claim.party)
+            raise
 
     def _check(self, event: Granted, public: bytes) -> None:
         """Check a granted certificate.

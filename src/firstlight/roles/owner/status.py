@@ -14,7 +14,8 @@ def status(state_dir: Path) -> dict[str, object]:
     """Return how an owner's fleet stands, also while his process runs.
 
     ``devices`` are deployed, ``held`` were accepted; ``network_attached`` and ``service_connected`` count distinct
-    devices with an opened, valid receipt of that step. Raises :class:`StoreError`.
+    devices with an opened, valid receipt of that step, ``refused`` those whose newest receipt says that they were
+    refused. Raises :class:`StoreError`.
     """
     if not (state_dir / DATABASE).exists():
         return status_of(state_dir, None)
@@ -33,6 +34,8 @@ def status_of(state_dir: Path, fleet: FleetStore | None) -> dict[str, object]:
         "held": sum(one.record.count for one in holdings(state_dir)),
         "network_attached": 0 if figures is None else figures.steps[Step.NETWORK_ATTACHED],
         "service_connected": 0 if figures is None else figures.steps[Step.SERVICE_CONNECTED],
+        "refused": 0 if figures is None else sum(figures.refused.values()),
+        "refused_by_code": {} if figures is None else dict(figures.refused),
         "receipts": 0 if figures is None else figures.receipts,
         "rejected": 0 if figures is None else sum(figures.rejected.values()),
         "rejected_by_code": {} if figures is None else dict(figures.rejected),
@@ -56,6 +59,7 @@ def grants(state_dir: Path) -> list[dict[str, object]]:
                 "grant": one.grant,
                 "counter": one.counter,
                 "time": one.time,
+                "code": one.code or None,
             }
             for one in fleet.grants()
         ]

@@ -1,4 +1,4 @@
-"""What a party's server answers over HTTP: exchanges, and orders.
+"""What a party's server answers over HTTP: exchanges, orders, and what owners ask.
 
 Exchanges are decided in threads, because a decision asks the ledger and writes to the disk; those that come together
 are decided in one round, with one look at the ledger and one durable commit. Whatever the body of an answer says, be it
@@ -28,6 +28,7 @@ from firstlight.onboarding.party import ANSWERED, GRANTED, Party, Reply
 from firstlight.onboarding.together import Outcome, handle_all
 from firstlight.plan.order import MAX_ORDER
 from firstlight.ports import Clock
+from firstlight.roles.party.inquiries import InquiryDesk
 from firstlight.roles.party.orders import OrderDesk
 from firstlight.roles.party.rounds import HANDS, Rounds
 from firstlight.roles.party.tokens import Keys
@@ -60,11 +61,20 @@ class Desk:
     """The routes of a party's server."""
 
     def __init__(
-        self, party: Party, orders: OrderDesk, *, tokens: Keys, admission: Admission, clock: Clock, log: Log
+        self,
+        party: Party,
+        orders: OrderDesk,
+        inquiries: InquiryDesk,
+        *,
+        tokens: Keys,
+        admission: Admission,
+        clock: Clock,
+        log: Log,
     ) -> None:
-        """Answer for ``party`` those whom ``admission`` lets begin, and take ``orders``."""
+        """Answer for ``party`` those whom ``admission`` lets begin, take ``orders``, and answer owners."""
         self._party = party
         self._orders = orders
+        self._inquiries = inquiries
         self._tokens = tokens
         self._clock = clock
         self._log = log
@@ -81,10 +91,12 @@ class Desk:
         return (
             Route(wire.PATH, self._exchange, methods=["POST"]),
             Route("/v1/orders", self._order, methods=["POST"]),
+            *self._inquiries.routes(),
         )
 
     def close(self) -> None:
         """Finish what is being decided."""
+        self._inquiries.close()
         self._threads.shutdown()
 
     async def _exchange(self, request: Request) -> Response:

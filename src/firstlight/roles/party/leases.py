@@ -14,9 +14,19 @@ from firstlight.ledger.tenure import Standing, counting
 from firstlight.logs import Log
 from firstlight.ports import Clock
 from firstlight.roles.party.view import Head, PartyView
+from firstlight.sealing.inquiry import Ending
 from firstlight.stores.exchanges import ExchangeStore, GrantState, StoredGrant
 
 SECOND = 1_000_000_000
+_CONDITIONS = {TenureState.FROZEN: Ending.FROZEN, TenureState.RETIRED: Ending.RETIRED}
+_TENURE_OVER = (Ending.SOLD, Ending.FROZEN, Ending.RETIRED)
+_CODES = {
+    Ending.EXPIRED: "grant-expired",
+    Ending.PLAN_CHANGED: "plan-changed",
+    Ending.APPRAISAL_OVER: "appraisal-over",
+    **dict.fromkeys(_TENURE_OVER, "tenure-over"),
+}
+"""What the log says of each."""
 
 
 class Leases:
@@ -42,7 +52,7 @@ class Leases:
         """
         now_ns = self._clock.now()
         live = self._exchanges.grants(GrantState.PENDING, GrantState.CONFIRMED)
-        self._end("grant-expired", [grant for grant in live if grant.expires <= now_ns // SECOND])
+        self._end(Ending.EXPIRED, [grant for grant in live if grant.expires <= now_ns // SECOND])
         self._exchanges.prune(now_ns)
         if not live:
             return
@@ -52,28 +62,31 @@ class Leases:
             if seen != self._followed:
                 self._follow(head, live, now_ns // SECOND)
                 self._followed = seen
-            self._end("plan-changed", [grant for grant in live if self._overdue(grant, now_ns // SECOND)])
+            self._end(Ending.PLAN_CHANGED, [grant for grant in live if self._overdue(grant, now_ns // SECOND)])
         except FirstlightError as error:
             self._log.refusal(error, step="leases")
 
     def _follow(self, head: Head, live: tuple[StoredGrant, ...], now: int) -> None:
         """End what a new head puts an end to, and note which grants are of another plan than the one in force."""
         standings = {grant.id: self._standing(head, grant) for grant in live}
-        self._end("tenure-over", [grant for grant in live if standings[grant.id] is None])
+        for why in _TENURE_OVER:
+            self._end(why, [grant for grant in live if standings[grant.id] is why])
         bases = {grant.basis for grant in live if grant.basis}
         fallen = {basis for basis in bases if not self._holds(head, self._exchanges.basis(basis))}
-        self._end("appraisal-over", [grant for grant in live if grant.basis in fallen])
+        self._end(Ending.APPRAISAL_OVER, [grant for grant in live if grant.basis in fallen])
         replanned = [grant.id for grant in live if _replanned(grant, standings[grant.id])]
         self._replanned = {one: self._replanned.get(one, now) for one in replanned}
 
-    def _standing(self, head: Head, grant: StoredGrant) -> Standing | None:
-        """Return how the device stands; None unless it is an active one of the owner under whom it was granted."""
+    def _standing(self, head: Head, grant: StoredGrant) -> Standing | Ending:
+        """Return how the device stands, or why its grant is over: it is no active one of the owner that it was for."""
         owned = self._view.owned(head, grant.batch, grant.index)
         try:
             standing = counting(owned.number, owned.tenures, head.view.header_time)
         except ProofError:
-            return None
-        return standing if standing.origin == grant.origin and standing.state is TenureState.ACTIVE else None
+            return Ending.SOLD
+        if standing.origin != grant.origin:
+            return Ending.SOLD
+        return standing if standing.state is TenureState.ACTIVE else _CONDITIONS.get(standing.state, Ending.SOLD)
 
     def _holds(self, head: Head, names: tuple[str, ...]) -> bool:
         """Say whether the records that an appraisal rested upon still say what they said."""
@@ -85,14 +98,14 @@ class Leases:
         seen = self._replanned.get(grant.id)
         return seen is not None and now - seen >= self._grace * (256 + grant.id[0]) // 512
 
-    def _end(self, code: str, grants: list[StoredGrant]) -> None:
-        ended = self._exchanges.end([grant.id for grant in grants]) if grants else ()
+    def _end(self, why: Ending, grants: list[StoredGrant]) -> None:
+        ended = self._exchanges.end([grant.id for grant in grants], why, self._clock.now()) if grants else ()
         if ended:
-            self._log.info(code, count=len(ended))
+            self._log.info(_CODES[why], count=len(ended))
 
 
-def _replanned(grant: StoredGrant, standing: Standing | None) -> bool:
-    if standing is None or grant.tenure == 0:
+def _replanned(grant: StoredGrant, standing: Standing | Ending) -> bool:
+    if isinstance(standing, Ending) or grant.tenure == 0:
         return False
     return (standing.number, standing.plan_revision) != (grant.tenure, grant.revision)
 

@@ -34,6 +34,7 @@ from firstlight.roles import registration, tracking
 from firstlight.roles.ledger_client import MEMORY, LedgerClient
 from firstlight.roles.party.appraiser import Bodies, LedgerAppraiser
 from firstlight.roles.party.desk import Desk
+from firstlight.roles.party.inquiries import Inquiries, InquiryDesk, Stores
 from firstlight.roles.party.leases import Leases
 from firstlight.roles.party.orders import OrderDesk
 from firstlight.roles.party.status import database_of
@@ -205,8 +206,17 @@ class Room(contextlib.ExitStack):
             exchanges=self.exchanges,
             clock=place.clock,
         )
-        party, admission = self.party(grantor), self.admission()
-        return Desk(party, orders, tokens=tokens or self.tokens(), admission=admission, clock=place.clock, log=self.log)
+        inquiries = InquiryDesk(self.inquiries(), clock=place.clock, log=self.log)
+        party, admission, keys = self.party(grantor), self.admission(), tokens or self.tokens()
+        return Desk(party, orders, inquiries, tokens=keys, admission=admission, clock=place.clock, log=self.log)
+
+    def inquiries(self) -> Inquiries:
+        """Return what answers owners."""
+        place = self.place
+        stores = Stores(place.database, self.pending, self.exchanges)
+        return Inquiries(
+            place.chain, place.keys.party, place.agreement, view=self.view, stores=stores, clock=place.clock
+        )
 
     def admission(self) -> Admission:
         """Return what bounds requests of those whom nobody has authenticated yet."""

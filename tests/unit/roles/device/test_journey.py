@@ -14,7 +14,7 @@ from firstlight.ledger.records import PartyStatus, TenureState, party_name, tenu
 from firstlight.roles.device.journey import Journey
 from firstlight.roles.device.memory import GRANTS, OPERATIONAL, VIEW, Memory
 from firstlight.roles.device.tools import Stage
-from firstlight.sealing.receipt import Step
+from firstlight.sealing.receipt import NOBODY, Step
 from firstlight.testing.bundles import BATCH
 from firstlight.testing.journeys import GATEWAYS, LEASE, OWNER, JourneyWorld
 
@@ -230,6 +230,29 @@ def test_a_frozen_or_retired_device_stays_out(world: JourneyWorld, state: Tenure
     assert world.mno.answered == 0
 
 
+@pytest.mark.parametrize("state", [TenureState.FROZEN, TenureState.RETIRED])
+def test_the_owner_who_stops_a_device_reads_that_it_knows(world: JourneyWorld, state: TenureState) -> None:
+    connect(world)
+    record = world.ledger.records[tenure_name(BATCH, OWNER)]
+    world.ledger.records[tenure_name(BATCH, OWNER)] = replace(record, state=state)  # type: ignore[type-var]
+    for end in ("attach-refused", "attach-refused"):
+        world.refuse_attach[end] += 1
+    wait(world)
+    told = [(one.step, one.code, one.party, one.grant) for one in world.opened() if one.step is Step.REFUSED]
+    assert told == [(Step.REFUSED, f"tenure-{state.name.lower()}", NOBODY, NOBODY)]
+
+
+def test_a_former_owner_reads_nothing_of_what_the_next_one_does(world: JourneyWorld) -> None:
+    connect(world)
+    world.deploy([world.mno, world.sp], tenure=OWNER + 1)
+    name = tenure_name(BATCH, OWNER + 1)
+    world.ledger.records[name] = replace(world.ledger.records[name], state=TenureState.FROZEN)  # type: ignore[type-var]
+    world.refuse_attach["attach-refused"] = 2
+    wait(world)
+    assert "tenure-frozen" in codes(world)
+    assert not [one for one in world.opened() if one.step is Step.REFUSED]
+
+
 def test_a_protected_refusal_makes_it_wait_long(world: JourneyWorld) -> None:
     name = party_name(world.mno.id)
     facts = world.ledger.records[name]
@@ -379,6 +402,13 @@ def test_a_wiped_device_is_taken_for_a_clone(world: JourneyWorld) -> None:
     world.clock.advance(1)
     wait(world)
     assert codes(world) == ["clone-alarm"]
+    told = [(one.code, one.party, one.tenure) for one in world.opened() if one.step is Step.REFUSED]
+    assert told == [("clone-alarm", world.mno.id, OWNER)]
+
+
+def test_a_passing_refusal_is_nothing_to_tell(world: JourneyWorld) -> None:
+    test_a_stale_view_is_renewed_soon(world)
+    assert [one.step for one in world.opened()] == [Step.NETWORK_ATTACHED, Step.SERVICE_CONNECTED]
 
 
 def test_a_receipt_that_one_gateway_refuses_goes_to_the_other(world: JourneyWorld) -> None:
