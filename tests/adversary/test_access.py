@@ -334,7 +334,9 @@ def test_a_copied_device_raises_the_clone_alarm(lab: Lab) -> None:
     wait_for(lambda: hand.grants("mno") == [GrantState.CONFIRMED])
     with lab.growth() as grown, lab.heard("mno", "clone-alarm"):
         outcome = lab.switch_on(copy, until=lambda outcome: "waiting" in (line.get("stage") for line in outcome.lines))
-    assert grown == {"mno.exchange": 1, "mno.alarm": 1}
+    grown.pop("owner.rejected", None)
+    told = "a receipt of the copy's refusal, under a counter that the owner knows from the device"
+    assert grown == {"mno.exchange": 1, "mno.alarm": 1, "gateway.receipt": 1}, told
     assert [line["stage"] for line in outcome.lines] == ["started", "discovered", "waiting"]
     assert hand.grants("mno") == [GrantState.CONFIRMED]
     lab.connects(device)

@@ -278,15 +278,18 @@ def test_a_real_device_with_changed_firmware_gets_no_credential(lab: Lab, tmp_pa
     first, second = lab.device(), lab.device()
     assert boots(lab.device(), Path(firstlight.__file__).parent.parent, None) == ""
     lab.settle()
-    with lab.adding("mno", exchange=1):
+    told = {"mno.exchange": 1, "gateway.receipt": 1, "owner.receipt": 1}
+    with lab.growth() as grown:
         assert boots(first, tmp_path, lambda lines: "waiting" in lines[-1].values()) == "reference-unknown"
+    assert grown == told, "a refusal on record, of which the device tells its owner"
     changed.publish()
     assert boots(first, tmp_path, None) == ""
     lab.settle()
     changed.revoke("--firmware", changed.measured.digest.hex())
     grants_end(Hand(lab, first))
-    with lab.adding("mno", exchange=1):
+    with lab.growth() as grown:
         assert boots(second, tmp_path, lambda lines: "waiting" in lines[-1].values()) == "firmware-revoked"
+    assert grown == told
     assert not list((second / "grants").iterdir())
 
 
