@@ -769,6 +769,57 @@ KILLED_BY: Mapping[str, tuple[str, ...]] = {
     "trees.sparse.verify.6:bad-state-proof": (
         "tests/adversary/test_checks_proofs.py::test_what_a_device_must_not_believe[a-value-changed]",
     ),
+    "roles.party.inquiries.Inquiries.tell.1:unseal_inquiry": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "roles.party.inquiries.Inquiries.tell.2:tenure-not-accepted": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "roles.party.inquiries.Inquiries.tell.3:check_inquiry": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "roles.party.inquiries.Inquiries.tell.4:order-unknown": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "sealing.inquiry.check_inquiry.1:unknown-key": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "sealing.inquiry.check_inquiry.1:bad-signature": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "sealing.inquiry.check_inquiry.2:wrong-chain": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "sealing.inquiry.check_inquiry.3:wrong-party": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "sealing.inquiry.check_inquiry.4:question-stale": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "sealing.inquiry.open_answer.1:wrong-size": (
+        "tests/adversary/test_inquiries.py::test_a_liar_in_between_is_found_out",
+    ),
+    "sealing.inquiry.open_answer.2:cannot-open": (
+        "tests/adversary/test_inquiries.py::test_a_liar_in_between_is_found_out",
+    ),
+    "sealing.inquiry.open_answer.2:bad-point": (
+        "tests/adversary/test_inquiries.py::test_a_liar_in_between_is_found_out",
+    ),
+    "sealing.inquiry.unseal_inquiry.1:wrong-size": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "sealing.inquiry.unseal_inquiry.2:cannot-open": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "sealing.inquiry.unseal_inquiry.2:bad-point": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "sealing.inquiry.unseal_inquiry.3:bad-padding": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
+    "sealing.inquiry.unseal_inquiry.3:wrong-type": (
+        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
+    ),
 }
 """The id of each mutant, and the tests of which one must fail for it."""
 
@@ -1104,18 +1155,6 @@ EXPECTED: Mapping[str, tuple[str, ...]] = {
     "roles.party.orders.OrderDesk.place.2:tenure-not-accepted": (
         "tests/adversary/test_checks_messages.py::test_an_operator_takes_no_such_order[of-an-offer]",
     ),
-    "roles.party.inquiries.Inquiries.tell.1:unseal_inquiry": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
-    "roles.party.inquiries.Inquiries.tell.2:tenure-not-accepted": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
-    "roles.party.inquiries.Inquiries.tell.3:check_inquiry": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
-    "roles.party.inquiries.Inquiries.tell.4:order-unknown": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
     "roles.party.orders.OrderDesk.place.2:tenure-missing": (
         "tests/adversary/test_checks_messages.py::test_an_operator_takes_no_such_order[of-no-tenure]",
     ),
@@ -1190,45 +1229,6 @@ EXPECTED: Mapping[str, tuple[str, ...]] = {
     ),
     "sealing.envelope.open_envelope.2:bad-point": (
         "tests/adversary/test_gateway_mail.py::test_mail_of_another_device_or_of_the_wrong_shape_is_no_mail",
-    ),
-    "sealing.inquiry.check_inquiry.1:unknown-key": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
-    "sealing.inquiry.check_inquiry.1:bad-signature": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
-    "sealing.inquiry.check_inquiry.2:wrong-chain": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
-    "sealing.inquiry.check_inquiry.3:wrong-party": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
-    "sealing.inquiry.check_inquiry.4:question-stale": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
-    "sealing.inquiry.open_answer.1:wrong-size": (
-        "tests/adversary/test_inquiries.py::test_a_liar_in_between_is_found_out",
-    ),
-    "sealing.inquiry.open_answer.2:cannot-open": (
-        "tests/adversary/test_inquiries.py::test_a_liar_in_between_is_found_out",
-    ),
-    "sealing.inquiry.open_answer.2:bad-point": (
-        "tests/adversary/test_inquiries.py::test_a_liar_in_between_is_found_out",
-    ),
-    "sealing.inquiry.unseal_inquiry.1:wrong-size": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
-    "sealing.inquiry.unseal_inquiry.2:cannot-open": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
-    "sealing.inquiry.unseal_inquiry.2:bad-point": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
-    "sealing.inquiry.unseal_inquiry.3:bad-padding": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
-    ),
-    "sealing.inquiry.unseal_inquiry.3:wrong-type": (
-        "tests/adversary/test_inquiries.py::test_nobody_but_the_owner_is_answered",
     ),
     "sealing.receipt.open_receipt.2:cannot-open": (
         "tests/adversary/test_gateway_deposits.py::test_receipts_that_no_device_made_count_for_nothing",
