@@ -42,6 +42,7 @@ CREATE INDEX IF NOT EXISTS session_open ON session (imsi) WHERE closed_at IS NUL
 """
 _SCHEMA = Schema("subscriptions", _SCRIPT)
 _COLUMNS = "imsi, k, opc, sqn, status, slot, grant_id"
+_PAGE = 500
 _USABLE = (SubscriptionStatus.PENDING, SubscriptionStatus.ACTIVE)
 
 
@@ -140,6 +141,17 @@ class Subscriptions(Store):
     def usable(self, imsi: str) -> Subscription:
         """Return a subscription that may be used now; errors as :meth:`allocate`."""
         return self._usable(imsi)
+
+    def all_usable(self) -> Iterator[Subscription]:
+        """Return all subscriptions that may be used now, by IMSI; what changes meanwhile may come or not."""
+        last = ""
+        while True:
+            query = f"SELECT {_COLUMNS} FROM subscription WHERE imsi > ? AND status IN (?, ?) ORDER BY imsi LIMIT ?"  # noqa: S608
+            page = self._database.rows(query, last, *map(int, _USABLE), _PAGE)
+            if not page:
+                return
+            yield from map(_subscription, page)
+            last = page[-1][0]
 
     def confirmed_at(self, grant: bytes) -> int | None:
         """Return when a grant was first used successfully; None if never."""
