@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import pytest
+from tests.refusals import refused
 
 from firstlight import cose
 from firstlight.chain.root import EpochStatement, RootStatement, known_epoch, known_root
@@ -19,7 +20,9 @@ from firstlight.cli.demo.commands import ENVIRONMENT, arguments, run
 from firstlight.cli.processes import Family
 from firstlight.custody.file import AgreementKey, SigningKey
 from firstlight.custody.system import SystemRandom
+from firstlight.ledger.draft import Draft
 from firstlight.ledger.records import MAX_RECOVERIES, PartyStatus, RevocationKind, Role, batch_id, party_id
+from firstlight.ledger.rules.holding import MAX_WORK, TRANSACTION_WORK, debit
 from firstlight.ledger.rules.transfers import MAX_OFFER
 from firstlight.ledger.transaction import (
     TYP,
@@ -49,7 +52,9 @@ from firstlight.ledger.transaction import (
 )
 from firstlight.ports import Signer
 from firstlight.roles.wire import TransactionAnswer
+from firstlight.testing.chains import P256Key
 from firstlight.testing.handheld import ask
+from firstlight.testing.ledgers import MemoryLedger
 from firstlight.testing.strangers import Market, Stranger, new_key
 from firstlight.trees import varint
 from firstlight.trees.ownership import Selection
@@ -1394,3 +1399,16 @@ def test_what_a_rule_forbids_is_refused(town: Town, name: str) -> None:
     if good is not None:
         town.submit(good)
         assert town.market.counts() != before
+
+
+def test_no_transaction_works_for_longer_than_a_block_can_bear() -> None:
+    """An owner whose budget is large spends more of it in one transaction than every node has time for."""
+    ledger, maker, owner = MemoryLedger(), P256Key("maker"), P256Key("owner")
+    batch = ledger.anchor(maker, ledger.register(maker), owner, size=2**22)
+    state, transaction = ledger.state, parse(ledger.sign(Withdraw(batch, 1), owner))
+
+    def worked(nodes: int) -> int:
+        return debit(Draft(state, transaction, height=9, time=ledger.time), batch, nodes)
+
+    assert worked(MAX_WORK - TRANSACTION_WORK) == MAX_WORK
+    assert refused(lambda: worked(MAX_WORK - TRANSACTION_WORK + 1)) == "too-much-work"

@@ -7,8 +7,11 @@ tests is run with nothing switched off, where it must pass, and with just that c
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +23,10 @@ from tests.mutants.tree import Mutant, Tree
 HONEST = "tests/adversary/test_honest.py::test_a_device_connects_through_an_honest_gateway"
 CLAIMED = ("AssertionError", "assert ", "Failed: DID NOT RAISE", "Failed:")
 """How a failure begins that a test has asserted, and that is no accident."""
+PATIENCE = 400.0
+"""Seconds that a test may take at all."""
+LONGER, LEAST = 8, 45.0
+"""A test waits in vain with a check off that takes so many times as long as without, and at least so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--plan"):
         config.pluginmanager.register(Plan(json.loads(Path(config.getoption("--plan")).read_text())), "mutants-plan")
+
+
+@contextlib.contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Have what runs meanwhile fail after so many seconds."""
+
+    def over(*_: object) -> None:
+        pytest.fail(f"took more than {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class _Beside:
@@ -131,23 +154,27 @@ class Plan:
             items = self._items.get(test)
             if items is None:
                 return Verdict(step.mutant.id, "survived", test, "there is no such test")
+            began = time.monotonic()
             before = self._run(items, session)
+            patience = max(LEAST, LONGER * (time.monotonic() - began))
             if not before.passed:
                 return Verdict(step.mutant.id, "broken", test, before.detail)
             self._tree.switch_off([step.mutant])
-            after = self._run(items, session)
+            after = self._run(items, session, patience)
             self._tree.switch_off(())
             if after.claimed:
                 return Verdict(step.mutant.id, "killed", test, after.detail)
             detail += f"{test}: {after.detail or 'passed'}; "
         return Verdict(step.mutant.id, "survived", step.tests[-1], detail)
 
-    def _run(self, items: Sequence[pytest.Item], session: pytest.Session) -> Ran:
-        """Run items until one fails."""
+    def _run(self, items: Sequence[pytest.Item], session: pytest.Session, patience: float = PATIENCE) -> Ran:
+        """Run items until one fails, or has taken ``patience`` seconds."""
         for item in items:
             session._setupstate.teardown_exact(_Beside(item))  # type: ignore[arg-type]
             item._initrequest()  # type: ignore[attr-defined]
-            for report in runtestprotocol(item, log=False, nextitem=_Beside(item)):  # type: ignore[arg-type]
+            with _within(patience):
+                reports = runtestprotocol(item, log=False, nextitem=_Beside(item))  # type: ignore[arg-type]
+            for report in reports:
                 if report.failed:
                     crash = getattr(report.longrepr, "reprcrash", None)
                     said = str(crash.message if crash is not None else report.longrepr)

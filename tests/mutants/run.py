@@ -17,7 +17,7 @@ from tests.mutants.tree import Mutant, Tree, make
 from tests.sampling import ALL
 
 REPOSITORY = Path(__file__).parents[2]
-WORLDLESS = ("test_checks_ledger", "test_checks_light", "test_checks_proofs", "test_validators", "test_node_process")
+WORLDLESS = ("test_checks_",)
 """Files whose tests need no world."""
 
 

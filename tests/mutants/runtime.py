@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from contextvars import ContextVar
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from pathlib import Path
+from typing import Any
 
 STATE = Path(__file__).resolve().parents[2] / "state"
 ACTIVE, HEARD = STATE / "active", STATE / "heard"
@@ -20,6 +23,17 @@ KINDS = {
     "MacFailure": "mac-failure",
     "SyncFailure": "sync-failure",
 }
+
+
+_submit = ThreadPoolExecutor.submit
+
+
+def _submit_inside(self: ThreadPoolExecutor, work: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
+    return _submit(self, copy_context().run, work, *given, **named)
+
+
+ThreadPoolExecutor.submit = _submit_inside  # type: ignore[method-assign, assignment]
+"""What a verifier has a thread do is done inside of that verifier."""
 
 
 class inside:  # noqa: N801 - reads as what it does

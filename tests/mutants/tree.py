@@ -177,7 +177,7 @@ class Mutation(ast.NodeTransformer):
         return node
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST | list[ast.stmt]:
-        if not isinstance(node.exc, ast.Call):
+        if not isinstance(node.exc, ast.Call | ast.Name):
             return node
         raised = ast.Raise(ast.Name("_refusal", ast.Load()), node.cause)
         return self._asking(node.exc, raised)
@@ -193,9 +193,9 @@ class Mutation(ast.NodeTransformer):
             return self._asking(made, ast.Expr(ast.Yield(ast.Name("_refusal", ast.Load()))))
         return self.generic_visit(node)
 
-    def _asking(self, made: ast.Call, then: ast.stmt) -> list[ast.stmt]:
+    def _asking(self, made: ast.Call | ast.Name, then: ast.stmt) -> list[ast.stmt]:
         """Return statements that make a refusal, and do ``then`` if it stands."""
-        number = number_of(made) if _name(made.func) in self._factories else None
+        number = number_of(made) if isinstance(made, ast.Call) and _name(made.func) in self._factories else None
         test = ast.parse(f"_mutants.stands(_refusal, {number})", mode="eval").body
         return [ast.Assign([ast.Name("_refusal", ast.Store())], made), ast.If(test, [then], [])]
 

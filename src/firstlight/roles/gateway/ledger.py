@@ -49,8 +49,8 @@ class GatewayLedger:
     async def records(self, *names: str) -> dict[str, Record | None]:
         """Return records by name, all under one head, None for one that does not exist.
 
-        Raises what :func:`verify_bundle` raises, :class:`TransportError`, and :class:`ProofError` (``not-fresh``,
-        ``head-moved``: heads followed each other too fast).
+        Raises what :func:`verify_bundle` raises, :class:`TransportError`, and :class:`ProofError` (``head-moved``:
+        heads followed each other too fast).
         """
         for _ in range(ATTEMPTS):
             self._forget()
@@ -109,8 +109,8 @@ class GatewayLedger:
     async def _open(self, names: tuple[str, ...]) -> View:
         """Have ``names`` proven anew.
 
-        1. The bundle holds (:func:`verify_bundle`); 2. witnesses say that its head is the newest (``not-fresh``).
-        Raises :class:`ProofError`, :class:`TransportError`.
+        1. The bundle holds (:func:`verify_bundle`), and as it names no batch, not without witnesses. Raises
+        :class:`ProofError`, :class:`TransportError`.
         """
         trust, since = self._trust, self._clock.now()
         request = trust.request(self._random.bytes(32), names=names)
@@ -119,8 +119,7 @@ class GatewayLedger:
         except MalformedError as error:
             raise TransportError("bad-response", f"the node's bundle: {error}") from error
         view = verify_bundle(bundle, request, trust=trust)
-        if view.time is None:
-            raise ProofError("not-fresh", "no witness says that this is the newest state")
+        assert view.time is not None
         self._learn(view, view.time, since)
         return view
 
