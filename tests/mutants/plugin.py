@@ -1,8 +1,8 @@
 """What pytest does in a mutated tree instead of running each test once: ``-p tests.mutants.plugin --plan FILE``.
 
-The honest journey is run once with every check switched off at once: it must pass, so no mutant keeps honest devices
-out, and whatever fails later fails because of what an enemy did. Then, for one mutant after the other, each of its
-tests is run with nothing switched off, where it must pass, and with just that check switched off, where one must fail.
+For one mutant after the other its test is run with nothing switched off, where it must pass, and with just that check
+switched off, where it must fail. With the honest journey among the tests, that is run first with every check switched
+off at once: it must pass, so no mutant keeps honest devices out, and what fails later fails because of an enemy.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from _pytest.runner import runtestprotocol
 from tests.mutants.tree import Mutant, Tree
 
 HONEST = "tests/adversary/test_honest.py::test_a_device_connects_through_an_honest_gateway"
+DEVICES = 64
+"""How many are in the world."""
 CLAIMED = ("AssertionError", "assert ", "Failed: DID NOT RAISE", "Failed:")
 """How a failure begins that a test has asserted, and that is no accident."""
 PATIENCE = 400.0
@@ -31,15 +33,15 @@ LONGER, LEAST = 8, 45.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One mutant and the tests of which one must fail for it."""
+    """One mutant and the test that must fail for it."""
 
     mutant: Mutant
-    tests: tuple[str, ...]
+    test: str
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a mutant: ``killed`` by a test, ``survived`` all, or a test was ``broken`` without it already."""
+    """What became of a mutant: ``killed`` by its test, ``survived``, or the test was ``broken`` without it already."""
 
     id: str
     outcome: str
@@ -95,14 +97,13 @@ class Plan:
     """Carries out a plan, writing verdicts as it goes."""
 
     def __init__(self, plan: Mapping[str, object]) -> None:
-        """Take a plan: root of the tree, file of verdicts, devices to make, and steps, or ``record``."""
+        """Take a plan: root of the tree, file of verdicts, and steps, or ``record``."""
         self._tree = Tree(Path(str(plan["root"])))
         self._verdicts = Path(str(plan["verdicts"]))
-        self._devices = int(str(plan["devices"]))
         self._record = bool(plan["record"])
         steps = plan["steps"]
         assert isinstance(steps, list)
-        self._steps = [Step(Mutant(**one["mutant"]), tuple(one["tests"])) for one in steps]
+        self._steps = [Step(Mutant(**one["mutant"]), one["test"]) for one in steps]
         self._items: dict[str, list[pytest.Item]] = {}
 
     @pytest.hookimpl(tryfirst=True)
@@ -112,7 +113,7 @@ class Plan:
             raise session.Interrupted("some tests could not be collected")
         for module in list(sys.modules.values()):
             if str(getattr(module, "__file__", "")).endswith("tests/conftest.py"):
-                module.DEVICES = self._devices  # type: ignore[attr-defined]
+                module.DEVICES = DEVICES  # type: ignore[attr-defined]
         for item in session.items:
             for name in {item.nodeid, item.nodeid.partition("[")[0]}:
                 self._items.setdefault(name, []).append(item)
@@ -134,13 +135,13 @@ class Plan:
             self._write(verdict)
 
     def _honest(self, session: pytest.Session) -> bool:
-        """Run the honest journey with all checks switched off, if there is a world for it; say whether it passes."""
-        if not any("lab" in getattr(item, "fixturenames", ()) for item in session.items):
+        """Run the honest journey with all checks switched off, if it is among the tests; say whether it passes."""
+        honest = self._items.get(HONEST)
+        if honest is None:
             return True
-        (honest,) = self._items[HONEST]
         self._tree.switch_off(Mutant.all())
         self._tree.heard.write_bytes(b"")
-        ran = self._run([honest], session)
+        ran = self._run(honest, session)
         refused = [line for line in self._tree.heard.read_text().splitlines() if any(_heard_as(line))]
         self._tree.heard.unlink()
         self._tree.switch_off(())
@@ -149,23 +150,18 @@ class Plan:
         return ran.passed and not refused
 
     def _try(self, step: Step, session: pytest.Session) -> Verdict:
-        detail = ""
-        for test in step.tests:
-            items = self._items.get(test)
-            if items is None:
-                return Verdict(step.mutant.id, "survived", test, "there is no such test")
-            began = time.monotonic()
-            before = self._run(items, session)
-            patience = max(LEAST, LONGER * (time.monotonic() - began))
-            if not before.passed:
-                return Verdict(step.mutant.id, "broken", test, before.detail)
-            self._tree.switch_off([step.mutant])
-            after = self._run(items, session, patience)
-            self._tree.switch_off(())
-            if after.claimed:
-                return Verdict(step.mutant.id, "killed", test, after.detail)
-            detail += f"{test}: {after.detail or 'passed'}; "
-        return Verdict(step.mutant.id, "survived", step.tests[-1], detail)
+        items = self._items.get(step.test)
+        if items is None:
+            return Verdict(step.mutant.id, "survived", step.test, "there is no such test")
+        began = time.monotonic()
+        before = self._run(items, session)
+        if not before.passed:
+            return Verdict(step.mutant.id, "broken", step.test, before.detail)
+        patience = max(LEAST, LONGER * (time.monotonic() - began))
+        self._tree.switch_off([step.mutant])
+        after = self._run(items, session, patience)
+        self._tree.switch_off(())
+        return Verdict(step.mutant.id, "killed" if after.claimed else "survived", step.test, after.detail or "passed")
 
     def _run(self, items: Sequence[pytest.Item], session: pytest.Session, patience: float = PATIENCE) -> Ran:
         """Run items until one fails, or has taken ``patience`` seconds."""

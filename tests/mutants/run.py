@@ -12,50 +12,49 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.mutants.plugin import HONEST, Step, Verdict
-from tests.mutants.table import EXPECTED
+from tests.mutants.table import KILLED_BY
 from tests.mutants.tree import Mutant, Tree, make
 from tests.sampling import ALL
 
 REPOSITORY = Path(__file__).parents[2]
-WORLDLESS = ("test_checks_",)
-"""Files whose tests need no world."""
+ENEMIES = "tests/adversary"
+MUTANTS = {one.id: one for one in Mutant.all()}
 
 
-def plan(tree: Tree, steps: Sequence[Step], verdicts: Path, *, devices: int, record: bool = False) -> Path:
-    """Write down what a process has to do."""
-    path = tree.root / f"plan-{time.monotonic_ns()}.json"
-    values = {
+def step(name: str) -> Step:
+    """Return the mutant ``name`` with the test that the table has for it."""
+    file, _, test = KILLED_BY[name].partition("::")
+    return Step(MUTANTS[name], f"{ENEMIES}/{file}.py::{test}")
+
+
+def pytest_in(tree: Tree, steps: Sequence[Step], verdicts: Path, tests: Iterable[str], *, record: bool = False) -> None:
+    """Have pytest try ``steps`` (or ``record`` which checks refuse in ``tests``) in the mutated tree."""
+    plan, output = tree.root / f"plan-{time.monotonic_ns()}.json", tree.root / "output.txt"
+    todo = {
         "root": str(tree.root),
         "verdicts": str(verdicts),
-        "devices": devices,
         "record": record,
         "steps": [asdict(one) for one in steps],
     }
-    path.write_text(json.dumps(values))
-    return path
-
-
-def pytest_in(tree: Tree, path: Path, tests: Iterable[str], output: Path) -> int:
-    """Run pytest in the mutated tree, and return how it ended."""
+    plan.write_text(json.dumps(todo))
     words = [str(tree.python), "-m", "pytest", "-p", "tests.mutants.plugin", "-p", "no:xdist", "-p", "no:cacheprovider"]
-    words += ["-q", "--plan", str(path), "--basetemp", str(tree.root / f"tmp-{time.monotonic_ns()}"), *tests]
+    words += ["-q", "--plan", str(plan), "--basetemp", str(plan.with_suffix(".tmp")), *sorted(tests)]
     with output.open("ab") as file:
         done = subprocess.run(
             words, cwd=REPOSITORY, env={**os.environ, ALL: "1"}, stdout=file, stderr=subprocess.STDOUT, check=False
         )
-    return done.returncode
+    assert done.returncode == 0, output.read_text()[-3000:]
 
 
-def judge(tree: Tree, steps: Sequence[Step], verdicts: Path, *, devices: int = 128) -> list[Verdict]:
-    """Try those mutants of which ``verdicts`` does not know yet what became of them; return what became of each."""
-    done = {one.id for one in read(verdicts)}
-    left = [one for one in steps if one.mutant.id not in done]
-    tests = {test for one in left for test in one.tests}
-    if tests:
-        if not all(any(name in test for name in WORLDLESS) for test in tests):
-            tests.add(HONEST)
-        ended = pytest_in(tree, plan(tree, left, verdicts, devices=devices), sorted(tests), tree.root / "output.txt")
-        assert ended == 0, (tree.root / "output.txt").read_text()[-3000:]
+def judge(tree: Tree, steps: Sequence[Step], verdicts: Path, *, honest: bool = False) -> list[Verdict]:
+    """Try those mutants of which ``verdicts`` does not know yet what became of them; return what became of each.
+
+    With ``honest`` devices of a world of real processes first make their journey with every check switched off.
+    """
+    known = {one.id for one in read(verdicts)}
+    left = sorted((one for one in steps if one.mutant.id not in known), key=lambda one: one.test)
+    if left:
+        pytest_in(tree, left, verdicts, {*(one.test for one in left), *([HONEST] if honest else [])})
     wanted = {one.mutant.id for one in steps} | {"honest"}
     return [one for one in read(verdicts) if one.id in wanted]
 
@@ -67,21 +66,32 @@ def read(verdicts: Path) -> list[Verdict]:
     return [Verdict(**json.loads(line)) for line in verdicts.read_text().splitlines()]
 
 
-def main() -> None:
-    """Try what the table expects, or record which checks refuse in which tests.
+def find(tree: Tree, tests: Sequence[str]) -> list[Verdict]:
+    """Return what becomes of those mutants that are not in the table and whose checks refuse something in ``tests``."""
+    heard = tree.root / f"heard-{time.monotonic_ns()}.jsonl"
+    pytest_in(tree, (), heard, tests, record=True)
+    found: dict[str, Step] = {}
+    for line in sorted(map(json.loads, heard.read_text().splitlines()), key=lambda line: len(line["heard"])):
+        for name in line["heard"] if line["passed"] else ():
+            if name not in KILLED_BY:
+                found.setdefault(name, Step(MUTANTS[name], line["test"]))
+    return judge(tree, list(found.values()), tree.root / "found.jsonl")
 
-    ``python -m tests.mutants.run ROOT VERDICTS`` tries every mutant of the table that nobody has tried, and goes on
-    where it was stopped; with TESTS it writes down, for each of them, which mutants' checks refuse in it.
+
+def main() -> None:
+    """Try the table, or find what tests are good for.
+
+    ``python -m tests.mutants.run ROOT`` tries every mutant of the table, in a copy that it makes in ROOT, and goes on
+    there where it was stopped. With TESTS it tries which mutants that are not in the table they kill.
     """
-    root, verdicts, *tests = sys.argv[1:]
+    root, *tests = sys.argv[1:]
     tree = Tree(Path(root)) if Path(root).exists() else make(Path(root))
-    if tests:
-        pytest_in(tree, plan(tree, (), Path(verdicts), devices=128, record=True), tests, Path(root) / "output.txt")
-        return
-    known = {one.id: one for one in Mutant.all()}
-    steps = [Step(known[name], tests) for name, tests in sorted(EXPECTED.items(), key=lambda one: one[1])]
-    for one in judge(tree, steps, Path(verdicts)):
-        print(one.outcome, one.id, one.test, one.detail if one.outcome != "killed" else "")
+    steps = [step(name) for name in KILLED_BY]
+    tried = find(tree, tests) if tests else judge(tree, steps, tree.root / "verdicts.jsonl", honest=True)
+    for one in tried:
+        file, _, test = one.test.removeprefix(f"{ENEMIES}/").partition("::")
+        said = "" if one.outcome == "killed" else f"{one.outcome}: {one.detail}"
+        print(one.id, f"{file.removesuffix('.py')}::{test}", said)
 
 
 if __name__ == "__main__":

@@ -4,99 +4,66 @@ from __future__ import annotations
 
 import ast
 import random
+import re
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.mutants.plugin import Step
-from tests.mutants.run import REPOSITORY, WORLDLESS, judge
-from tests.mutants.table import BACKED, EXPECTED, KILLED_BY, OPEN
-from tests.mutants.tree import Mutant, make
+from tests.mutants.run import ENEMIES, MUTANTS, REPOSITORY, judge, step
+from tests.mutants.table import KILLED_BY, LINES
+from tests.mutants.tree import make
+from tests.test_docs_checks import NO_REFUSAL
 
-from firstlight.chain.root import MAX_WALK
-from firstlight.discovery.bundle import Bundle
-from firstlight.enrolment import request
-from firstlight.errors import MalformedError, ProofError
-from firstlight.onboarding import messages
-from firstlight.plan.claims import DIGESTS, PartyKind, ProfileClaim, _check_listed, new_claim
-from firstlight.sealing.envelope import EnvelopeContent
-from firstlight.testing.bundles import BATCH, Ledger
-from firstlight.testing.random import SeededRandom
-
-MUTANTS = {one.id: one for one in Mutant.all()}
-SAMPLED = 8
-"""How many are tried in every run: those whose tests need no world of their own, which takes half a minute to open."""
+PROCESSES = ("test_checks_light", "test_checks_proofs")
+"""Files in which each test runs processes of its own."""
+WORLDS = ("test_inquiries",)
+"""Files whose tests share a world of real processes, which is opened with ``--full`` alone."""
+SAMPLED, SAMPLED_PROCESSES = 64, 4
+"""How many are tried in every run of those whose tests take no time, and of the others."""
 
 
-def test_every_mutant_is_in_the_table_once() -> None:
-    listed = [*KILLED_BY, *BACKED, *EXPECTED, *OPEN]
-    assert len(listed) == len(set(listed))
-    assert set(listed) - set(MUTANTS) == set(), "there are no such checks any more"
-    assert set(MUTANTS) - set(listed) == set(), "say which test by an enemy fails if this check is switched off"
+def test_an_enemys_test_is_named_for_every_check() -> None:
+    assert set(KILLED_BY) - set(MUTANTS) == set(), "there are no such checks any more"
+    assert set(MUTANTS) - set(KILLED_BY) == set(), "say which test by an enemy fails if this check is switched off"
+    assert len(LINES) == len(KILLED_BY)
+
+
+def test_every_check_in_the_docs_has_its_mutants() -> None:
+    listed = set(re.findall(r"^\| `([^`]+)` \|", (REPOSITORY / "docs" / "checks.md").read_text(), re.MULTILINE))
+    assert listed - set(NO_REFUSAL) == {one.rpartition(":")[0] for one in KILLED_BY}
 
 
 def test_every_test_in_the_table_exists() -> None:
-    named = {test.partition("[")[0] for tests in (*KILLED_BY.values(), *EXPECTED.values()) for test in tests}
-    for test in sorted(named):
-        path, _, function = test.partition("::")
-        tree = ast.parse((REPOSITORY / path).read_text())
-        assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, test
-    assert all(tests for tests in KILLED_BY.values())
+    for file, tests in _by_file().items():
+        tree = ast.parse((REPOSITORY / ENEMIES / f"{file}.py").read_text())
+        there = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert {test.partition("[")[0] for test in tests} <= there, file
 
 
-def test_gaps_do_not_grow() -> None:
-    """Checks that no test by an enemy has been shown to need: these numbers only ever go down."""
-    assert len(OPEN) <= MOST_OPEN
-    assert len(OPEN) + len(EXPECTED) <= MOST_UNTRIED
+def _by_file() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for named in KILLED_BY.values():
+        file, _, test = named.partition("::")
+        found.setdefault(file, set()).add(test)
+    return found
 
 
-MOST_OPEN = 101
-MOST_UNTRIED = 234
-
-
-def test_what_stands_behind_a_check_refuses_the_same() -> None:
-    """What :data:`BACKED` says, for each of the reasons in it."""
-    ledger = Ledger()
-    bundle = ledger.answer(ledger.trust.request(bytes(32), batch=BATCH))
-    assert Bundle.decode(bundle.encode()) == bundle
-    with pytest.raises(MalformedError):
-        Bundle.decode(replace(bundle, head=replace(bundle.head, roots=(b"x",) * (MAX_WALK + 1))).encode())
-    content = EnvelopeContent(1, 1, 0, (bytes(32),) * DIGESTS, (b"x",))
-    assert EnvelopeContent.decode(content.encode()) == content
-    for count in (DIGESTS - 1, DIGESTS + 1):
-        with pytest.raises(MalformedError):
-            EnvelopeContent.decode(replace(content, digests=(bytes(32),) * count).encode())
-    assert messages.MAX_REQUEST <= request.MAX_REQUEST
-    listed = new_claim(PartyKind.NETWORK, bytes(16), bytes(16), SeededRandom("listed"))
-    more = new_claim(PartyKind.SERVICE, bytes(16), bytes(16), SeededRandom("more"))
-    profile = ProfileClaim(bytes(16), 0, ledger.consortium.roots[0].public, (listed.digest(),))
-    with pytest.raises(ProofError) as refused:
-        _check_listed(profile, {one.digest(): one for one in (listed, more)})
-    assert refused.value.code == "claim-unlisted"
-    assert len(set(BACKED.values())) == 4
-
-
-def steps(full: bool) -> list[Step]:
+def chosen(full: bool) -> list[str]:
     """Return what to try: all, or a sample that is another one whenever checks are added."""
-    chosen = [one for one in KILLED_BY if full or all(_worldless(test) for test in KILLED_BY[one])]
-    if not full:
-        chosen = random.Random(len(MUTANTS)).sample(sorted(chosen), SAMPLED)
-    chosen.sort(key=lambda one: KILLED_BY[one])
-    return [Step(MUTANTS[one], KILLED_BY[one]) for one in chosen]
-
-
-def _worldless(test: str) -> bool:
-    return any(name in test for name in WORLDLESS)
+    if full:
+        return list(KILLED_BY)
+    slow = sorted(one for one, test in KILLED_BY.items() if test.startswith(PROCESSES))
+    quick = sorted(one for one, test in KILLED_BY.items() if not test.startswith((*PROCESSES, *WORLDS)))
+    dice = random.Random(len(KILLED_BY))
+    return dice.sample(quick, SAMPLED) + dice.sample(slow, SAMPLED_PROCESSES)
 
 
 def test_no_mutant_survives(tmp_path_factory: pytest.TempPathFactory, full: bool) -> None:
     tree = make(tmp_path_factory.mktemp("mutants"))
-    tried = steps(full)
-    verdicts = judge(tree, tried, tree.root / "verdicts.jsonl")
+    tried = [step(name) for name in chosen(full)]
+    verdicts = judge(tree, tried, tree.root / "verdicts.jsonl", honest=full)
+    assert {one.id: one.detail for one in verdicts if one.outcome != "killed"} == {}
     assert {one.id for one in verdicts} == {one.mutant.id for one in tried}
-    survivors = {one.id: one.detail for one in verdicts if one.outcome != "killed"}
-    assert not survivors
 
 
 def test_an_untouched_copy_refuses_as_the_product_does(tmp_path: Path) -> None:
