@@ -32,6 +32,8 @@ from firstlight.onboarding.messages import Claim, collect
 from firstlight.onboarding.party import UNIFORM_ERROR, Reply
 from firstlight.onboarding.token import LIFETIME_NS, KeyRing, OpenState, TokenKey, open_token, seal_token
 from firstlight.plan.claims import (
+    DIGESTS,
+    ClaimKind,
     PartyKind,
     PlanOpening,
     ProfileClaim,
@@ -477,6 +479,12 @@ def test_no_plan_is_taken_with_another_number_of_digests_or_a_claim_of_another()
     assert refused(lambda: open_plan(plan_root(fewer), fewer, claims)) == "wrong-digest-count"
     stranger = new_claim(PartyKind.SERVICE, bytes(16), bytes(16), world.random).encode()
     assert refused(lambda: open_plan(world.plan.root, digests, (*claims, stranger))) == "foreign-claim"
+    own = [one for one in claims if not isinstance(parse_claim(one), ProfileClaim)]
+    listed = tuple(sorted((*map(claim_digest, own), bytes(32))))
+    wide = ProfileClaim(bytes(16), int(ClaimKind.PROFILE), world.party_key.public, listed).encode()
+    real = [claim_digest(one) for one in (wide, *own)]
+    sixteen = sorted([*real, *(world.random.bytes(32) for _ in range(DIGESTS - len(real)))])
+    assert refused(lambda: open_plan(plan_root(sixteen), sixteen, (wide, *own))) == "foreign-digest"
 
 
 OWNER = P256Key("owner")

@@ -22,7 +22,7 @@ from firstlight.custody.file import AgreementKey, SigningKey
 from firstlight.custody.system import SystemRandom
 from firstlight.ledger.draft import Draft
 from firstlight.ledger.records import MAX_RECOVERIES, PartyStatus, RevocationKind, Role, batch_id, party_id
-from firstlight.ledger.rules.holding import MAX_WORK, TRANSACTION_WORK, debit
+from firstlight.ledger.rules import holding
 from firstlight.ledger.rules.transfers import MAX_OFFER
 from firstlight.ledger.transaction import (
     TYP,
@@ -1401,14 +1401,19 @@ def test_what_a_rule_forbids_is_refused(town: Town, name: str) -> None:
         assert town.market.counts() != before
 
 
-def test_no_transaction_works_for_longer_than_a_block_can_bear() -> None:
+def test_no_transaction_works_for_longer_than_a_block_can_bear(monkeypatch: pytest.MonkeyPatch) -> None:
     """An owner whose budget is large spends more of it in one transaction than every node has time for."""
     ledger, maker, owner = MemoryLedger(), P256Key("maker"), P256Key("owner")
     batch = ledger.anchor(maker, ledger.register(maker), owner, size=2**22)
     state, transaction = ledger.state, parse(ledger.sign(Withdraw(batch, 1), owner))
 
     def worked(nodes: int) -> int:
-        return debit(Draft(state, transaction, height=9, time=ledger.time), batch, nodes)
+        return holding.debit(Draft(state, transaction, height=9, time=ledger.time), batch, nodes)
 
-    assert worked(MAX_WORK - TRANSACTION_WORK) == MAX_WORK
-    assert refused(lambda: worked(MAX_WORK - TRANSACTION_WORK + 1)) == "too-much-work"
+    most = holding.MAX_WORK - holding.TRANSACTION_WORK
+    assert worked(most) == holding.MAX_WORK
+    assert refused(lambda: worked(most + 1)) == "too-much-work"
+    monkeypatch.setattr(holding, "MAX_WORK", 64)
+    ledger.do(Deploy(batch, 1, bytes(32), SOME), owner)
+    far = Selection.of(range(64, 2**12, 64))
+    assert ledger.refused(Deploy(batch, 1, bytes(32), far), owner) == "too-much-work"

@@ -18,7 +18,7 @@ PROCESSES = ("test_checks_light", "test_checks_proofs")
 """Files in which each test runs processes of its own."""
 WORLDS = ("test_inquiries",)
 """Files whose tests share a world of real processes, which is opened with ``--full`` alone."""
-SAMPLED, SAMPLED_PROCESSES = 64, 4
+SAMPLED, SAMPLED_PROCESSES = 40, 2
 """How many are tried in every run of those whose tests take no time, and of the others."""
 
 
