@@ -160,7 +160,7 @@ def test_a_skipped_test_is_a_failure_in_ci(tmp_path: Path, ci: str, closing: str
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--continue-on-collection-errors"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(tmp_path)],
-        env={**os.environ, "CI": ci},
+        env={**os.environ, "CI": ci, "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -181,7 +181,7 @@ def test_a_skipped_vector_or_peer_is_a_failure_everywhere(tmp_path: Path, place:
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--continue-on-collection-errors"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(tests.parent)],
-        env={**os.environ, "CI": ""},
+        env={**os.environ, "CI": "", "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         capture_output=True,
         text=True,
