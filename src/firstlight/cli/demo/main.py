@@ -17,7 +17,8 @@ from typing import Annotated
 
 import typer
 
-from firstlight.access.serving.daemons import HOSTAPD, IP, NFT, WPA_SUPPLICANT
+from firstlight.access.serving.daemons import HOSTAPD, IP, MOSQUITTO, NFT, WPA_SUPPLICANT
+from firstlight.access.serving.port_guard import moved
 from firstlight.cli import output
 from firstlight.cli.cables import Cables, plugged
 from firstlight.cli.demo import trade
@@ -28,6 +29,7 @@ from firstlight.cli.processes import Family
 from firstlight.console.fleet import FleetDisplay, Stage
 from firstlight.errors import AccessError, ConfigError
 from firstlight.files import write_atomic
+from firstlight.roles.party.status import sp_status
 
 PATIENCE = 60.0
 """Seconds without any device getting further, after which the demo gives up."""
@@ -138,8 +140,15 @@ def _cables(access: Access, count: int) -> Iterator[Cables | None]:
         yield None
         return
     with plugged(count) as cables:
-        output.note(f"devices attach at {count} wired 802.1X ports: hostapd and wpa_supplicant speak EAP-AKA' there")
+        output.note(
+            f"devices attach at {count} wired 802.1X ports: hostapd and wpa_supplicant speak EAP-AKA' there, "
+            f"and messages go to {_broker()}"
+        )
         yield cables
+
+
+def _broker() -> str:
+    return "mosquitto" if MOSQUITTO.there else "the embedded broker (mosquitto is not installed)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +175,8 @@ def _play(places: Places, count: int, way: _Way, *, keep: bool, json_file: Path 
             write_atomic(json_file, (json.dumps(report.values()) + "\n").encode(), 0o644)
         display.finish()
         _conclude(report)
+        if way.cables is not None:
+            _tell_traffic(places, way.cables)
         if keep:
             _leave_running(places, family)
     return report
@@ -195,6 +206,15 @@ def _conclude(report: Report) -> None:
         f"{report.counts.connected} of {report.devices} devices connected {report.seconds:.1f} s after power-on, "
         f"with {report.ledger_transactions} ledger transactions"
     )
+
+
+def _tell_traffic(places: Places, cables: Cables) -> None:
+    """Say what has really passed the ports, and what the broker has really taken."""
+    passed = [moved(port) for port in cables.ports]
+    total = sum(one.sent + one.received for one in passed)
+    used = sum(one.sent > 0 for one in passed)
+    messages = sp_status(places.sp).messages
+    output.note(f"{total} bytes have passed {used} ports; {messages} messages are read from {_broker()}")
 
 
 def _leave_running(places: Places, family: Family) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from firstlight.access.serving.daemons import MOSQUITTO
 from firstlight.cli.cables import Cables
 from firstlight.cli.demo.commands import ENVIRONMENT, arguments, run, run_together
 from firstlight.cli.processes import Child, Family
@@ -196,7 +197,8 @@ def _wired(cables: Cables | None, addresses: Addresses) -> Mapping[str, Mapping[
         "lobby": (addresses.gateway.rpartition("/")[2],),
         "destinations": (f"{cables.server}:*",),
     }
-    return {"mno": operator, "sp": {"host": cables.server}}
+    broker = "mosquitto" if MOSQUITTO.there else "embedded"
+    return {"mno": operator, "sp": {"host": cables.server, "broker": broker}}
 
 
 def change_settings(path: Path, values: Mapping[str, Setting]) -> None:
