@@ -71,7 +71,7 @@ def test_files_are_private_and_the_directory_is_where_it_runs(tmp_path: Path) ->
         async def done() -> bool:
             return (tmp_path / "daemon" / "copy").exists()
 
-        script = "cat own.conf > copy; exec sleep 1000"
+        script = "cat own.conf > part; mv part copy; exec sleep 1000"
         async with running(recipe(tmp_path, script, files={"own.conf": "secret"}, ready=done)) as daemon:
             assert (tmp_path / "daemon" / "copy").read_text() == "secret"
             assert (tmp_path / "daemon" / "own.conf").stat().st_mode & 0o777 == 0o600
