@@ -85,6 +85,7 @@ class Source:
             for one in _functions(module, tree):
                 self.functions[one.full] = one
                 by_name.setdefault(one.short, []).append(one)
+        self._calls: dict[str, tuple[Function, ...]] = {}
         self._imports = {module: dict(_imports(tree)) for module, tree in self.trees.items()}
 
     def verifiers(self) -> list[Function]:
@@ -92,8 +93,13 @@ class Source:
         modules = [Function(module, "", tree, ast.get_docstring(tree) or "") for module, tree in self.trees.items()]
         return [one for one in (*modules, *self.functions.values()) if numbered(one.doc)]
 
-    def calls(self, caller: Function) -> Iterator[Function]:
-        """Yield whatever ``caller`` may call: by name in its module, by import, or as a method of what it imports."""
+    def calls(self, caller: Function) -> tuple[Function, ...]:
+        """Return whatever ``caller`` may call: by name in its module, by import, or as a method of what it imports."""
+        if caller.full not in self._calls:
+            self._calls[caller.full] = tuple(dict.fromkeys(self._called_by(caller)))
+        return self._calls[caller.full]
+
+    def _called_by(self, caller: Function) -> Iterator[Function]:
         imports = self._imports[caller.module]
         for node in ast.walk(caller.node):
             name, owner = _called(node)
