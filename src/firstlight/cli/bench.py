@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from firstlight.bench import access
 from firstlight.bench import onboarding as exchanges
 from firstlight.bench.ledger import GOAL_DEVICES, keep, run
 from firstlight.bench.scene import Scale
@@ -108,6 +109,44 @@ def onboarding(
         report = exchanges.measure(site, devices, Path(name), output.note)
     if keep_baseline is not None:
         exchanges.keep(report, keep_baseline)
+    output.emit(report.values(), report.text())
+
+
+@app.command("access")
+def measure_access(
+    devices: Annotated[
+        int, typer.Option("--devices", min=1, max=10_000, help="Devices that attach, with each authentication centre.")
+    ] = access.DEVICES,
+    vectors: Annotated[
+        int, typer.Option("--vectors", min=access.ASKING, max=1_000_000, help="Vectors; the goal is for 1,000 or more.")
+    ] = access.VECTORS,
+    keep_baseline: Annotated[
+        Path | None, typer.Option("--keep-baseline", help="Also write the figures to this file, as JSON.")
+    ] = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--directory", help="Where to work, on a real disk; by default where temporary files go."),
+    ] = None,
+) -> None:
+    """Measure network access by third-party programs (Debian: hostapd, eapoltest, osmo-hlr); as root.
+
+    The operator is a process of its own, put together as `mno serve` does it, on real files. Each device is an
+    eapol_test process that authenticates with EAP-AKA' through hostapd for the first time, four at a time.
+
+    attaches_per_second_own: with our own authentication centre. Supplicants, their cards and all servers share the
+    machine.
+
+    attaches_per_second_hlr: with osmo-hlr, which keeps the keys and makes the vectors.
+
+    vector_cpu_ms: CPU time of the operator's process, with all threads, for one vector of its own, asked for over the
+    UNIX socket that hostapd asks at, 32 at a time; each has used up its sequence number durably.
+
+    vector_cpu_ms_hlr: the same for a vector of osmo-hlr's, that one's own time included.
+    """
+    with tempfile.TemporaryDirectory(prefix="fl-bench-", dir=directory, ignore_cleanup_errors=True) as name:
+        report = access.measure(Path(name), devices, vectors, output.note)
+    if keep_baseline is not None:
+        access.keep(report, keep_baseline)
     output.emit(report.values(), report.text())
 
 
