@@ -1,0 +1,113 @@
+"""Life after onboarding at networks that hostapd serves: the owner moves a device to another operator."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from firstlight.access.serving.daemons import EAPOL_TEST, HOSTAPD
+from firstlight.access.serving.network_hostapd import RADIUS
+from firstlight.cli.demo import trade
+from firstlight.cli.demo.commands import ENVIRONMENT, arguments
+from firstlight.cli.demo.commands import run as command
+from firstlight.cli.demo.trade import Holding
+from firstlight.cli.demo.world import Addresses, Places, Setting, World, change_settings
+from firstlight.cli.processes import Family
+from firstlight.custody.system import SystemRandom
+from firstlight.logs import Log
+from firstlight.roles.device.run import Plan, run
+from firstlight.roles.device.tools import Event, Tell, Tools
+from firstlight.sim.subscription import SubscriptionStatus
+from firstlight.testing.eapol_access import EapolAccess
+from firstlight.testing.hostapd_world import needs
+
+LONG = 180.0
+QUICK: dict[str, Setting] = {"round_seconds": 1, "plan_seconds": 1}
+HOSTAPD_SERVES: dict[str, Setting] = {"access": "hostapd", **QUICK}
+
+
+@dataclass
+class Two:
+    """A world with two operators whose networks hostapd serves."""
+
+    places: Places
+    family: Family
+    addresses: Addresses
+    parties: dict[str, str]
+    holding: Holding
+    other: Path
+
+    def server(self, state: Path) -> tuple[int, str]:
+        return int(json.loads((state / "ports").read_text())["radius"]), (state / "access" / RADIUS).read_text()
+
+    def statuses(self, state: Path) -> list[SubscriptionStatus]:
+        with closing(sqlite3.connect(f"file:{state / 'mno.sqlite'}?mode=ro", uri=True)) as store:
+            return [SubscriptionStatus(status) for (status,) in store.execute("SELECT status FROM subscription")]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    needs(HOSTAPD, EAPOL_TEST)
+    places = Places(tmp_path_factory.mktemp("two"))
+    other = places.root / "other"
+    with Family(places.root / "output") as family:
+        world = World(places, family, lambda _: None, settings={"mno": HOSTAPD_SERVES, "sp": QUICK})
+        addresses = world.open()
+        parties = world.populate(addresses)
+        joined = ("--genesis", places.genesis, "--node", addresses.node, "--gateway", addresses.gateway)
+        command("mno", "init", other, *joined, "--mnc", "02")
+        change_settings(other / "mno.toml", HOSTAPD_SERVES)
+        child = family.start("other", arguments("mno", "serve", other), environment=ENVIRONMENT, state_dir=other)
+        family.wait_for_endpoint(child)
+        request = places.papers / "other.registration"
+        command("mno", "register", other, "--out", request)
+        endorsed = command("consortium", "endorse", places.consortium, request, "--node", addresses.node)
+        parties["other"] = endorsed.text("party")
+        batch = trade.manufacture(places, addresses, 1, lambda _: None)
+        holding = trade.sell(places, batch, lambda _: None)
+        trade.choose(places, parties, holding, 1, lambda _: None)
+        yield Two(places, family, addresses, parties, holding, other)
+
+
+def power(two: Two) -> tuple[EapolAccess, list[Event]]:
+    """Give the device power until it is connected, with eapol_test for its supplicant."""
+    (place,) = (path for path in two.places.devices.iterdir() if path.is_dir())
+    access = EapolAccess(dict(map(two.server, (two.places.mno, two.other))), SystemRandom())
+    events: list[Event] = []
+
+    def make(log: Log, tell: Tell) -> Tools:
+        return replace(Tools.real(log, tell), network=access)
+
+    assert run([place], Plan(once=True, seconds=LONG), events.append, make=make), [event.code for event in events]
+    return access, events
+
+
+@pytest.mark.long
+def test_a_device_moves_to_another_operator_with_its_owners_plan_and_the_old_subscription_is_dead(two: Two) -> None:
+    here, there = two.server(two.places.mno)[0], two.server(two.other)[0]
+    access, _ = power(two)
+    assert access.tried == [(here, True)]
+    assert two.statuses(two.places.mno) == [SubscriptionStatus.ACTIVE]
+    assert two.statuses(two.other) == []
+
+    held = ("--batch", two.holding.batch, "--tenure", two.holding.tenure)
+    chosen = {}
+    for name, state, role in (("other", two.other, "mno"), ("sp", two.places.sp, "sp")):
+        party = two.parties[name]
+        number = command("owner", "order", two.places.owner, *held, "--party", party, "--devices", 1).text("order")
+        command(role, "approve", state, number)
+        chosen[name] = f"{party}:{number}"
+    command("owner", "deploy", two.places.owner, *held, "--network", chosen["other"], "--service", chosen["sp"])
+    two.family.wait_until(lambda: two.statuses(two.places.mno) == [SubscriptionStatus.DEAD], "it is dead", LONG)
+
+    access, _ = power(two)
+    assert (there, True) in access.tried
+    assert (here, True) not in access.tried, "hostapd lets the old subscription in no more"
+    assert two.statuses(two.other) == [SubscriptionStatus.ACTIVE]
+    assert two.statuses(two.places.mno) == [SubscriptionStatus.DEAD]
