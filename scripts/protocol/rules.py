@@ -294,7 +294,6 @@ STAYS = {
     "Finding": "a party's own record",
     "AttestationResult": "a party's own record",
     "HalfOpen": "inside a token, which only its maker reads",
-    "OpenState": "inside a token, which only its maker reads",
     "Sequence": "a USIM's own file",
     "Credentials": "a USIM's own file",
     "Subscription": "an operator's own record",

@@ -11,16 +11,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from firstlight import p256
-from firstlight.encoding import DEFAULT_LIMIT, decode, encode
+from firstlight.encoding import DEFAULT_LIMIT, decode, encode, encode_byte_strings, plain_sequence
 from firstlight.errors import MalformedError, SignatureError
 from firstlight.ports import Signer
 
 ES256 = -7
 ALG, KID, TYP = 1, 4, 16
+KID_SIZE = 8
 MAX_SIGNATURES = 32
+_ARRAY_OF_4, _EMPTY_MAP = b"\x84", b"\xa0"
+_SIGNATURE1 = _ARRAY_OF_4 + encode("Signature1")
+_HEADER_AT = 3
+"""Where the protected header begins in a COSE_Sign1: after the array's head and its own, of two bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +93,19 @@ class Signed:
 def _to_be_signed(signed: Signed, protected: bytes, aad: bytes) -> bytes:
     if signed.many:
         return encode(["Signature", signed.body, protected, aad, signed.payload])
-    return encode(["Signature1", signed.body, aad, signed.payload])
+    return _signature1(signed.body, aad, signed.payload)
+
+
+def _signature1(body: bytes, aad: bytes, payload: bytes) -> bytes:
+    """Return the Sig_structure of a COSE_Sign1 (RFC 9052 §4.4)."""
+    return _SIGNATURE1 + encode_byte_strings(body, aad, payload)
 
 
 def sign1(payload: bytes, *, typ: str, signer: Signer, aad: bytes = b"") -> bytes:
     """Return the COSE_Sign1 of ``payload`` as type ``typ`` by ``signer``."""
     kid = p256.kid(signer.public)
     body = encode({ALG: ES256, KID: kid, TYP: typ})
-    value = signer.sign(encode(["Signature1", body, aad, payload]))
+    value = signer.sign(_signature1(body, aad, payload))
     return encode([body, {}, payload, value])
 
 
@@ -115,6 +126,9 @@ def parse(data: bytes, *, typ: str, limit: int = DEFAULT_LIMIT) -> Signed:
     Raises :class:`MalformedError`: ``too-large``, ``not-cbor``, ``not-canonical``, ``not-cose``, ``wrong-type``,
     ``wrong-algorithm``.
     """
+    plain = _parse1(data, typ) if len(data) <= limit else None
+    if plain is not None:
+        return plain
     value = decode(data, limit=limit)
     if type(value) is not list or len(value) != 4:
         raise MalformedError("not-cose", "not an array of four")
@@ -129,6 +143,33 @@ def parse(data: bytes, *, typ: str, limit: int = DEFAULT_LIMIT) -> Signed:
     if not many:
         signatures = (Signature(body, header[KID], signatures[0].value),)
     return Signed(body, typ, payload, signatures, many)
+
+
+def _parse1(data: bytes, typ: str) -> Signed | None:
+    """Return the COSE_Sign1 of this type that ``data`` is, None for all else, of which :func:`parse` says what it is.
+
+    The bytes of such an object are the same but for kid, payload and signature, and are compared as they are.
+    """
+    before, after = _sign1_of(typ)
+    kid, rest = len(before), len(before) + KID_SIZE + len(after)
+    if not data.startswith(before) or not data.startswith(after, kid + KID_SIZE):
+        return None
+    values = plain_sequence(data[rest:])
+    if values is None or len(values) != 2:
+        return None
+    payload, value = values
+    if type(payload) is not bytes or type(value) is not bytes or len(value) != 64:
+        return None
+    body = data[_HEADER_AT : rest - len(_EMPTY_MAP)]
+    return Signed(body, typ, payload, (Signature(body, data[kid : kid + KID_SIZE], value),), many=False)
+
+
+@lru_cache(maxsize=64)
+def _sign1_of(typ: str) -> tuple[bytes, bytes]:
+    """Return what a COSE_Sign1 of this type begins with, before and after its kid: array, header, empty map."""
+    header = encode({ALG: ES256, KID: bytes(KID_SIZE), TYP: typ})
+    before, _, after = encode([header, {}]).partition(bytes(KID_SIZE))
+    return _ARRAY_OF_4 + before[1:], after
 
 
 def open1(data: bytes, *, typ: str, key: bytes, aad: bytes = b"", limit: int = DEFAULT_LIMIT) -> bytes:

@@ -17,6 +17,7 @@ step at the edge and the rest of the program sees values that fit::
 from __future__ import annotations
 
 import io
+import operator
 import re
 import types
 import typing
@@ -24,11 +25,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cache, lru_cache
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import cbor2
 
-from firstlight.errors import MalformedError
+from firstlight.errors import FirstlightError, MalformedError
 
 UINT_MAX = 2**64 - 1
 _INT_MIN = -(2**64)
@@ -37,6 +38,13 @@ DEFAULT_LIMIT = 65_536
 _ATOMS = frozenset({bytes, str, bool, type(None)})
 """Types whose every value has one encoding only."""
 _INTEGERS = frozenset({int})
+_NEGATIVE, _BYTES = 1, 2
+"""Major types (RFC 8949 §3.1)."""
+_DIRECT = 24
+"""Arguments below this one stand in the initial byte; the bytes after it hold others (RFC 8949 §3)."""
+_ONE_BYTE, _TWO_BYTES = 24, 25
+_ABOVE_ONE_BYTE = 2**8
+_T = TypeVar("_T")
 _FOREIGN = (cbor2.CBORError, ValueError, OverflowError, TypeError, MemoryError)
 
 
@@ -53,18 +61,77 @@ def encode(value: object) -> bytes:
 
     Raises :class:`MalformedError` (``unencodable``) for anything else.
     """
-    return cbor2.dumps(value if type(value) in _ATOMS else _normal(value, MAX_DEPTH, "unencodable"))
+    kind = type(value)
+    if kind in _ATOMS or (kind is int and _INT_MIN <= value <= UINT_MAX):  # type: ignore[operator]
+        return cbor2.dumps(value)
+    return cbor2.dumps(_normal(value, MAX_DEPTH, "unencodable"))
 
 
-@lru_cache(maxsize=256, typed=True)
-def encode_integer(value: int) -> bytes:
-    """Return the deterministic CBOR of an integer; for labels and lengths, of which there are few."""
-    return encode(value)
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The deterministic CBOR of a value in which only byte strings of known lengths change.
+
+    It is encoded once, with a :class:`Blank` for each of them::
+
+        _AAD = Template.of(["Encrypt0", b"", Blank(32)])
+        _AAD.fill(th_3)
+
+    ``form`` is what ``%`` takes, ``sizes`` are those of the blanks.
+    """
+
+    form: bytes
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, value: object) -> Self:
+        """Encode ``value`` around its blanks."""
+        blanks: list[bytes] = []
+        form = encode(_marked(value, blanks)).replace(b"%", b"%%")
+        for blank in blanks:
+            form = form.replace(blank, b"%b", 1)
+        return cls(form, tuple(map(len, blanks)))
+
+    def fill(self, *values: bytes) -> bytes:
+        """Return the encoding with these byte strings, in the order in which they stand in it.
+
+        Raises :class:`MalformedError` (``unencodable``) if one has another length than its blank.
+        """
+        if tuple(map(len, values)) != self.sizes:
+            raise MalformedError("unencodable", f"not byte strings of {self.sizes} bytes")
+        return self.form % values
+
+
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """The place of a byte string of ``size`` bytes (8 at least) in a :class:`Template`."""
+
+    size: int
+
+
+def _marked(value: Any, blanks: list[bytes]) -> Any:
+    """Return ``value`` with bytes that stand nowhere else for its blanks, and put those into ``blanks``."""
+    if type(value) is Blank:
+        blanks.append((b"blank %02d" % len(blanks)).ljust(value.size, b"~"))
+        return blanks[-1]
+    if type(value) is list:
+        return [_marked(item, blanks) for item in value]
+    if type(value) is dict:
+        return {key: _marked(item, blanks) for key, item in value.items()}
+    return value
+
+
+encode_bytes = typing.cast("Callable[[bytes], bytes]", cbor2.dumps)
+"""Returns the CBOR of a byte string, of which there is one only: :func:`encode` for what is known to be bytes."""
+
+
+def encode_byte_strings(*values: bytes) -> bytes:
+    """Return the CBOR sequence of byte strings."""
+    return b"".join(map(encode_bytes, values))
 
 
 def encode_sequence(*values: object) -> bytes:
     """Return a CBOR sequence (RFC 8742): the items one after the other."""
-    return b"".join([encode(value) for value in values])
+    return b"".join(map(encode, values))
 
 
 def decode(data: bytes, *, limit: int = DEFAULT_LIMIT, depth: int = MAX_DEPTH, tags: Iterable[int] = ()) -> Any:
@@ -74,24 +141,94 @@ def decode(data: bytes, *, limit: int = DEFAULT_LIMIT, depth: int = MAX_DEPTH, t
     :class:`MalformedError`: ``too-large`` (over ``limit`` bytes), ``not-cbor``, ``not-canonical`` (also for any
     other tag).
     """
+    value = _load(data, limit, depth, tags)
+    _check_canonical(value, data, depth)
+    return value
+
+
+def decode_as(data: bytes, parse: Callable[[Any], _T], *, limit: int = DEFAULT_LIMIT) -> _T:
+    """Return what ``parse`` makes of the one value that ``data`` is the deterministic CBOR of.
+
+    ``parse`` has to take nothing but what :func:`encode` takes, down to the type of every leaf and key (1.0 equals 1),
+    and maps only with their keys in their order. Once it has, one encoding tells whether the bytes are canonical.
+    Bytes that are not are refused as such, whatever else ``parse`` finds wrong. Errors as :func:`decode`, and its own.
+    """
+    value = _load(data, limit, MAX_DEPTH)
+    try:
+        parsed = parse(value)
+    except FirstlightError:
+        _check_canonical(value, data, MAX_DEPTH)
+        raise
+    if cbor2.dumps(value) != data:
+        raise MalformedError("not-canonical", "bytes are not the deterministic encoding")
+    return parsed
+
+
+def _load(data: bytes, limit: int, depth: int, tags: Iterable[int] = ()) -> Any:
+    """Return the one value in ``data``, whichever of its encodings that is."""
     if len(data) > limit:
         raise MalformedError("too-large", f"{len(data)} bytes, at most {limit}")
     decoders = {number: _tagger(number) for number in tags} if tags else None
     try:
-        value = cbor2.loads(
+        return cbor2.loads(
             data, max_depth=depth, allow_indefinite=False, allow_duplicate_keys=False, semantic_decoders=decoders
         )
     except _FOREIGN as error:
         raise MalformedError("not-cbor", str(error)) from error
+
+
+def _check_canonical(value: Any, data: bytes, depth: int) -> None:
     if cbor2.dumps(_normal(value, depth, "not-canonical")) != data:
         raise MalformedError("not-canonical", "bytes are not the deterministic encoding")
-    return value
 
 
 def decode_sequence(data: bytes, *, items: int, limit: int = DEFAULT_LIMIT, depth: int = MAX_DEPTH) -> list[Any]:
     """Return the values of a CBOR sequence of at most ``items`` items; errors as :func:`decode`."""
     if len(data) > limit:
         raise MalformedError("too-large", f"{len(data)} bytes, at most {limit}")
+    values = plain_sequence(data)
+    if values is None or len(values) > items:
+        return _any_sequence(data, items, depth)
+    return values
+
+
+def plain_sequence(data: bytes) -> list[Any] | None:
+    """Return the values of a CBOR sequence of integers and byte strings below 64 KiB; None for any other bytes.
+
+    Such sequences are what EDHOC's messages are made of, for one. It is read in one pass, which sees whether every
+    head is in its shortest form; whoever gets None asks :func:`decode_sequence` or :func:`decode` what is wrong.
+    """
+    values: list[Any] = []
+    at, end = 0, len(data)
+    try:
+        while at < end:
+            kind, argument = data[at] >> 5, data[at] & 31
+            at += 1
+            if argument == _ONE_BYTE:
+                argument = data[at]
+                at += 1
+                if argument < _DIRECT:
+                    return None
+            elif argument == _TWO_BYTES:
+                argument = data[at] << 8 | data[at + 1]
+                at += 2
+                if argument < _ABOVE_ONE_BYTE:
+                    return None
+            elif argument >= _DIRECT:
+                return None
+            if kind == _BYTES:
+                values.append(data[at : at + argument])
+                at += argument
+            elif kind < _BYTES:
+                values.append(argument if kind != _NEGATIVE else -1 - argument)
+            else:
+                return None
+    except IndexError:
+        return None
+    return values if at == end else None
+
+
+def _any_sequence(data: bytes, items: int, depth: int) -> list[Any]:
     decoder = cbor2.CBORDecoder(io.BytesIO(data), max_depth=depth, allow_indefinite=False, allow_duplicate_keys=False)
     values: list[Any] = []
     canonical = b""
@@ -143,7 +280,12 @@ def _normal(value: Any, depth: int, code: str) -> Any:
     if depth <= 0:
         raise MalformedError(code, "nested too deeply")
     if kind is list or kind is tuple:
-        return [item if type(item) in _ATOMS else _normal(item, depth - 1, code) for item in value]
+        return [
+            item
+            if (type(item) in _ATOMS or (type(item) is int and _INT_MIN <= item <= UINT_MAX))
+            else _normal(item, depth - 1, code)
+            for item in value
+        ]
     if kind is dict and set(map(type, value)) == _INTEGERS and min(value) >= _INT_MIN and max(value) <= UINT_MAX:
         return {key: _normal(value[key], depth - 1, code) for key in _ordered(tuple(value))}
     if kind is dict:
@@ -250,45 +392,77 @@ class Record:
 
     def to_cbor(self) -> list[Any]:
         """Return the fields as a list of CBOR values."""
-        return [
-            getattr(self, name) if dump is None else dump(getattr(self, name)) for name, dump, _ in _plan(type(self))
-        ]
+        plan = _plan(type(self))
+        values = list(plan.fields(self))
+        for at, dump in plan.dumps:
+            values[at] = dump(values[at])
+        return values
 
     @classmethod
     def from_cbor(cls, value: object) -> Self:
         """Build the record from a decoded array; :class:`MalformedError` (``wrong-shape``) if it does not fit."""
         plan = _plan(cls)
-        if type(value) is not list or len(value) != len(plan):
-            raise _shape(cls.__name__, f"not an array of {len(plan)}")
-        arguments: list[Any] = []
+        if type(value) is not list or len(value) != plan.count:
+            raise _shape(cls.__name__, f"not an array of {plan.count}")
         try:
-            for (_, _, parse), item in zip(plan, value, strict=True):
-                arguments.append(parse(item))
-        except MalformedError as error:
-            name = plan[len(arguments)][0]
-            raise MalformedError(error.code, f"{cls.__name__}.{name}: {error.detail}") from None
+            arguments = [parse(item) for parse, item in zip(plan.parsers, value, strict=True)]
+        except MalformedError:
+            _explain(cls.__name__, plan, value)
+            raise
         return cls(*arguments)
 
     def encode(self) -> bytes:
-        """Return the deterministic CBOR of this record."""
-        return encode(self.to_cbor())
+        """Return the deterministic CBOR of this record, whose fields are what their types say: arrays, and no maps."""
+        return cbor2.dumps(self.to_cbor())
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Parse ``data`` strictly; raises :class:`MalformedError`."""
-        return cls.from_cbor(decode(data, limit=cls.LIMIT))
+        return decode_as(data, cls.from_cbor, limit=cls.LIMIT)
 
 
 def _shape(what: str, why: str) -> MalformedError:
     return MalformedError("wrong-shape", f"{what}: {why}")
 
 
-_Plan = tuple[tuple[str, _Dump, _Parse], ...]
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How the fields of a record are read and written: ``dumps`` are those that need more than being taken."""
+
+    count: int
+    names: tuple[str, ...]
+    parsers: tuple[_Parse, ...]
+    fields: Callable[[Any], Iterable[Any]]
+    dumps: tuple[tuple[int, Callable[[Any], Any]], ...]
+
+
+def _explain(record: str, plan: _Plan, value: list[Any]) -> None:
+    """Raise what the first field that does not fit raises, with its name."""
+    for name, parse, item in zip(plan.names, plan.parsers, value, strict=True):
+        try:
+            parse(item)
+        except MalformedError as error:
+            raise MalformedError(error.code, f"{record}.{name}: {error.detail}") from None
 
 
 def _compile(cls: type[Any]) -> _Plan:
     hints = typing.get_type_hints(cls, include_extras=True)
-    return tuple((field.name, *_codec(hints[field.name])) for field in fields(cls))
+    names = tuple(field.name for field in fields(cls))
+    codecs = [_codec(hints[name]) for name in names]
+    return _Plan(
+        len(names),
+        names,
+        tuple(parse for _, parse in codecs),
+        _getter(names),
+        tuple((at, dump) for at, (dump, _) in enumerate(codecs) if dump is not None),
+    )
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Any], Iterable[Any]]:
+    """Return what takes these fields from a record."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda record: [getattr(record, name) for name in names]
 
 
 _plan = typing.cast("Callable[[type[Any]], _Plan]", cache(_compile))
@@ -323,9 +497,9 @@ def _bytes_parser(size: Size) -> _Parse:
     low, high = size.low, size.low if size.high is None else size.high
 
     def parse(value: Any) -> bytes:
-        if type(value) is not bytes or not low <= len(value) <= high:
-            raise _shape("byte string", f"not of {low} to {high} bytes")
-        return value
+        if type(value) is bytes and low <= len(value) <= high:
+            return value
+        raise _shape("byte string", f"not of {low} to {high} bytes")
 
     return parse
 
@@ -334,9 +508,9 @@ def _int_parser(bound: Range) -> _Parse:
     low, high = bound.low, bound.high
 
     def parse(value: Any) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise _shape("integer", f"not from {low} to {high}")
-        return value
+        if type(value) is int and low <= value <= high:
+            return value
+        raise _shape("integer", f"not from {low} to {high}")
 
     return parse
 

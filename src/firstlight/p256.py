@@ -48,12 +48,17 @@ def _decoded(point: bytes, size: int) -> ec.EllipticCurvePublicKey:
 
 def coordinates(public: bytes) -> bytes:
     """Return x ‖ y (64 bytes) of a compressed key; errors as :func:`load`."""
-    return load(public).public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+    return coordinates_of(load(public))
+
+
+def coordinates_of(public: ec.EllipticCurvePublicKey) -> bytes:
+    """Return x ‖ y (64 bytes) of a key."""
+    return public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
 
 
 def from_coordinates(xy: bytes) -> bytes:
     """Return the compressed form of x ‖ y (64 bytes); ``bad-point`` if they are not on the curve."""
-    return compress(_decoded(b"\x04" + xy, 65))
+    return compress(from_xy(xy))
 
 
 @functools.lru_cache(maxsize=64)
@@ -63,6 +68,14 @@ def from_x(x: bytes) -> ec.EllipticCurvePublicKey:
     Few are kept, and apart from :func:`load`: strangers' points must not push the keys of parties out of their place.
     """
     return _decoded(b"\x02" + x, 33)
+
+
+def from_xy(xy: bytes) -> ec.EllipticCurvePublicKey:
+    """Return the key with these coordinates (x ‖ y, 64 bytes); ``bad-point`` if they are not on the curve.
+
+    It costs a quarter of what finding y would; nothing is kept.
+    """
+    return _decoded(b"\x04" + xy, 65)
 
 
 def low_s(der: bytes) -> bytes:
@@ -77,13 +90,17 @@ def sign(private: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
 
 
 def verify(public: bytes, message: bytes, signature: bytes) -> None:
-    """Check an ES256 signature (r ‖ s, low s); :class:`SignatureError` (``bad-signature``) if it does not hold."""
+    """Check an ES256 signature (r ‖ s, low s) by a key, compressed or x ‖ y.
+
+    Raises :class:`SignatureError` (``bad-signature``) if it does not hold; ``bad-point`` as :func:`load`.
+    """
     if len(signature) != 64:
         raise SignatureError("bad-signature", "not 64 bytes")
     r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
     if not 0 < s <= ORDER // 2:
         raise SignatureError("bad-signature", "s is not low")
     try:
-        load(public).verify(utils.encode_dss_signature(r, s), message, _ECDSA)
+        key = from_xy(public) if len(public) == 64 else load(public)
+        key.verify(utils.encode_dss_signature(r, s), message, _ECDSA)
     except InvalidSignature:
         raise SignatureError("bad-signature", "the signature does not verify") from None

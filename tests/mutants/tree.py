@@ -163,8 +163,7 @@ class Mutation(ast.NodeTransformer):
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         full = ".".join((self._module, *self._names, node.name))
-        if any(isinstance(one, ast.Raise) for one in ast.walk(node)):
-            node.decorator_list = [one for one in node.decorator_list if not _caches(one)]
+        node.decorator_list = [one for one in node.decorator_list if not _caches(one)]
         self._named(node)
         if full not in self._scopes:
             return node

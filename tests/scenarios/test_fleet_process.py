@@ -74,7 +74,8 @@ PURE = {
     "firstlight.p256.from_x",
     "firstlight.enrolment.issue._load",
     "firstlight.logs._stamp",
-    "firstlight.encoding.encode_integer",
+    "firstlight.onboarding.edhoc.keys._around",
+    "firstlight.cose._sign1_of",
     "firstlight.encoding._ordered",
 }
 """What may remember: functions of their arguments alone, or of the program that all devices of a process are."""

@@ -5,16 +5,20 @@ from typing import Annotated
 import pytest
 
 from firstlight.encoding import (
+    Blank,
     Bytes8,
     Count,
     Gapped,
     Packed,
     Record,
+    Template,
     Text,
     Uint,
     decode,
+    decode_as,
     decode_sequence,
     encode,
+    encode_byte_strings,
     encode_sequence,
 )
 from firstlight.errors import MalformedError
@@ -163,3 +167,29 @@ def test_a_gapped_list_travels_as_one_byte_string() -> None:
 def test_another_gapped_list_is_refused(value: object) -> None:
     with pytest.raises(MalformedError, match="wrong-shape"):
         Climb.decode(encode([value]))
+
+
+def test_a_template_is_what_encoding_gives() -> None:
+    form = Template.of({4: Blank(8), 10: [b"%b%", Blank(32), "100%"], 11: Blank(300)})
+    given = (b"a" * 8, b"%" * 32, bytes(300))
+    assert form.fill(*given) == encode({4: given[0], 10: [b"%b%", given[1], "100%"], 11: given[2]})
+    for wrong in ((b"a" * 7, *given[1:]), given[:2]):
+        with pytest.raises(MalformedError, match="unencodable"):
+            form.fill(*wrong)
+
+
+def test_byte_strings() -> None:
+    assert encode_byte_strings(b"", b"a" * 24, bytes(256)) == encode_sequence(b"", b"a" * 24, bytes(256))
+
+
+def test_what_is_parsed_at_once_is_canonical() -> None:
+    def one(value: object) -> object:
+        if value != [1]:
+            raise MalformedError("wrong-shape", "not one")
+        return value
+
+    assert decode_as(b"\x81\x01", one) == [1]
+    with pytest.raises(MalformedError, match="not-canonical"):
+        decode_as(b"\x81\x18\x01", one)
+    with pytest.raises(MalformedError, match="wrong-shape"):
+        decode_as(b"\x81\x02", one)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from typing import NamedTuple, TypeVar
 
 from firstlight import p256
 from firstlight.attestation.evidence import PROFILE, Debug, Evidence, Measurement, ReferenceName, parse_evidence
@@ -42,7 +43,7 @@ class Subject:
     """Whose evidence it is, as the ledger and the exchange have it.
 
     ``key`` is the attestation key of the leaf (compressed), ``issuer``, ``model`` and ``reference_issuers`` are of
-    the batch's record.
+    the batch's record. ``point`` is the key's x ‖ y where it is at hand, which saves finding y.
     """
 
     key: bytes
@@ -50,6 +51,7 @@ class Subject:
     issuer: bytes
     model: bytes
     reference_issuers: tuple[bytes, ...]
+    point: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,11 @@ ASPECTS = {
 """Every finding that there is."""
 _SPOILING = {"evidence-malformed", "evidence-signature", "evidence-nonce"}
 """With these, nothing that the evidence says is worth anything."""
+KEPT = 64
+"""How many sets, and verdicts on software, are kept at most."""
+_AFFIRMING = TrustVector(Tier.AFFIRMING, Tier.AFFIRMING, Tier.AFFIRMING, Tier.NONE)
+"""What there is to say where nothing was found."""
+_T = TypeVar("_T")
 
 
 def named_reference(evidence: bytes) -> ReferenceName:
@@ -109,9 +116,13 @@ def reference_names(evidence: bytes, subject: Subject) -> tuple[str, ...]:
     None if the issuer is not one that the batch counts. Raises :class:`MalformedError`.
     """
     named = named_reference(evidence)
-    if named.issuer not in subject.reference_issuers:
-        return ()
-    return reference_name(named.issuer, subject.model, named.identifier), party_name(named.issuer)
+    return _names(named.issuer, subject.model, named.identifier) if named.issuer in subject.reference_issuers else ()
+
+
+@lru_cache(maxsize=KEPT)
+def _names(issuer: bytes, model: bytes, identifier: bytes) -> tuple[str, str]:
+    """Return the names of a set's record and its issuer's."""
+    return reference_name(issuer, model, identifier), party_name(issuer)
 
 
 def revocation_names(evidence: bytes, subject: Subject, lookup: Lookup) -> tuple[str, ...]:
@@ -120,8 +131,8 @@ def revocation_names(evidence: bytes, subject: Subject, lookup: Lookup) -> tuple
     ``lookup`` must know :func:`reference_names`. Raises :class:`MalformedError`.
     """
     found, _ = parse_evidence(evidence)
-    reference = _reference(found, subject, lookup)
-    return tuple(name for name, _, _ in _revocations(found, subject, reference))
+    software = _software(found, subject)
+    return tuple([name for name, _, _ in _revocations(software, _recorded(software, lookup))])
 
 
 def appraise(evidence: bytes, subject: Subject, view: View, body: bytes | None, now: int) -> AttestationResult:
@@ -165,16 +176,19 @@ def _findings(evidence: bytes, subject: Subject, lookup: Lookup, body: bytes | N
         yield Finding("evidence-malformed", error.code)
         return
     yield from _binding(found, signed, subject)
-    reference = _reference(found, subject, lookup)
-    yield from _standing(found, subject, reference)
-    values = yield from _body(found, subject, reference, body, now)
-    yield from _revoked(found, subject, reference, lookup)
-    if values is not None and reference is not None:
-        yield from _components(found, values, reference.record.minimum_svn)
+    software = _software(found, subject)
+    recorded = _recorded(software, lookup)
+    revoked = tuple([lookup(name) is not None for name, _, _ in _revocations(software, recorded)])
+    verdict = _judged(software, recorded, revoked, body)
+    yield from verdict.standing
+    yield from _validity(verdict, now)
+    yield from verdict.firmware
     yield from _configuration(found)
 
 
 def _vector(findings: list[Finding]) -> TrustVector:
+    if not findings:
+        return _AFFIRMING
     if not _SPOILING.isdisjoint(finding.code for finding in findings):
         return TrustVector(*[Tier.CONTRAINDICATED] * 4)
     spoilt = {ASPECTS[finding.code] for finding in findings}
@@ -190,33 +204,100 @@ def _vector(findings: list[Finding]) -> TrustVector:
     )
 
 
+# --- what does not depend on whose device it is --------------------------------------------------
+
+
+class _Software(NamedTuple):
+    """What evidence says of the software, and what its batch is: the same for all of its devices that run it.
+
+    ``measured`` are component, digest and svn of each. It is a key of what is kept, and tuples make quick keys.
+    """
+
+    issuer: bytes
+    identifier: bytes
+    measured: tuple[tuple[str, bytes, int], ...]
+    model: bytes
+    issuers: tuple[bytes, ...]
+
+
+def _software(found: Evidence, subject: Subject) -> _Software:
+    named = found.reference
+    measured = tuple([(one.component, one.digest, one.svn) for one in found.measurements])
+    return _Software(named.issuer, named.identifier, measured, subject.model, subject.reference_issuers)
+
+
+class _Recorded(NamedTuple):
+    """The set's record and its issuer's, as the ledger has them, encoded."""
+
+    record: bytes
+    issuer: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class _Reference:
-    """The set's record and its issuer's, as the ledger has them."""
+    """The same, decoded."""
 
     record: Reference
     issuer: Party
 
 
-def _reference(found: Evidence, subject: Subject, lookup: Lookup) -> _Reference | None:
-    named = found.reference
-    if named.issuer not in subject.reference_issuers:
-        return None
-    record = lookup(reference_name(named.issuer, subject.model, named.identifier))
-    issuer = lookup(party_name(named.issuer))
-    if record is None or issuer is None:
-        return None
-    return _records(record, issuer)
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """Findings about software, in their order but for those on validity.
+
+    Those stand between the two lists, and depend on the time: it must be in all of ``periods`` (Unix seconds, both
+    ends in).
+    """
+
+    standing: tuple[Finding, ...]
+    periods: tuple[tuple[int, int], ...]
+    firmware: tuple[Finding, ...]
 
 
-@lru_cache(maxsize=64)
-def _records(record: bytes, issuer: bytes) -> _Reference:
-    return _Reference(Reference.decode(record), Party.decode(issuer))
+def _recorded(software: _Software, lookup: Lookup) -> _Recorded | None:
+    if software.issuer not in software.issuers:
+        return None
+    record, issuer = [lookup(name) for name in _names(software.issuer, software.model, software.identifier)]
+    return None if record is None or issuer is None else _Recorded(record, issuer)
+
+
+@lru_cache(maxsize=KEPT)
+def _reference(recorded: _Recorded) -> _Reference:
+    return _Reference(Reference.decode(recorded.record), Party.decode(recorded.issuer))
+
+
+@lru_cache(maxsize=KEPT)
+def _judged(software: _Software, recorded: _Recorded | None, revoked: tuple[bool, ...], body: bytes | None) -> _Verdict:
+    """Return what checks 6 to 13 find on software, validity apart.
+
+    A fleet runs the same: what was found for exactly these values, the ledger's records and the presence of every
+    revocation among them, is found again. ``revoked`` goes with the names of :func:`_revocations`.
+    """
+    reference = None if recorded is None else _reference(recorded)
+    standing = list(_standing(software, reference))
+    values = _drained(_body(software, reference, body), standing)
+    firmware = list(_revoked(_revocations(software, recorded), revoked))
+    if values is None or reference is None:
+        return _Verdict(tuple(standing), (), tuple(firmware))
+    firmware += _components(software, values, reference.record.minimum_svn)
+    periods = ((values.not_before, values.not_after), (reference.record.not_before, reference.record.not_after))
+    return _Verdict(tuple(standing), periods, tuple(firmware))
+
+
+def _drained(findings: Generator[Finding, None, _T], into: list[Finding]) -> _T:
+    """Put all findings into a list, and return what their generator returns."""
+
+    def drain() -> Generator[Finding, None, None]:
+        returned.append((yield from findings))
+
+    returned: list[_T] = []
+    into += drain()
+    return returned[0]
 
 
 def _binding(found: Evidence, signed: Signed, subject: Subject) -> Iterator[Finding]:
     try:
-        signed.verify({p256.kid(subject.key): subject.key})
+        signed.verify({p256.kid(subject.key): subject.point or subject.key})
     except SignatureError as error:
         yield Finding("evidence-signature", error.code)
     if not hmac.compare_digest(found.nonce, subject.nonce):
@@ -229,20 +310,20 @@ def _binding(found: Evidence, signed: Signed, subject: Subject) -> Iterator[Find
         yield Finding("hwmodel-mismatch", found.model.hex())
 
 
-def _standing(found: Evidence, subject: Subject, reference: _Reference | None) -> Iterator[Finding]:
-    if found.reference.issuer not in subject.reference_issuers:
-        yield Finding("reference-foreign-issuer", found.reference.issuer.hex())
+def _standing(software: _Software, reference: _Reference | None) -> Iterator[Finding]:
+    if software.issuer not in software.issuers:
+        yield Finding("reference-foreign-issuer", software.issuer.hex())
     elif reference is None:
         yield Finding("reference-unknown", "no record on the ledger")
     else:
         if reference.record.status is not ReferenceStatus.LIVE:
             yield Finding("reference-unknown", "its hash is not live: the set was taken back")
         if reference.issuer.status is not PartyStatus.ACTIVE:
-            yield Finding("issuer-suspended", found.reference.issuer.hex())
+            yield Finding("issuer-suspended", software.issuer.hex())
 
 
 def _body(
-    found: Evidence, subject: Subject, reference: _Reference | None, body: bytes | None, now: int
+    software: _Software, reference: _Reference | None, body: bytes | None
 ) -> Generator[Finding, None, ReferenceSet | None]:
     """Make the findings on the set's body, and return the set if it is the one on the ledger."""
     if reference is None:
@@ -260,31 +341,32 @@ def _body(
     except SignatureError as error:
         yield Finding("reference-signature", error.code)
     values = parsed.values
-    if (values.identifier, values.model) != (found.reference.identifier, subject.model):
+    if (values.identifier, values.model) != (software.identifier, software.model):
         yield Finding("reference-mismatch", "")
-    for begin, end in (
-        (values.not_before, values.not_after),
-        (reference.record.not_before, reference.record.not_after),
-    ):
-        if not begin <= now <= end:
-            yield Finding("reference-not-valid", f"{begin} to {end}")
     return values
 
 
-def _revocations(found: Evidence, subject: Subject, reference: _Reference | None) -> tuple[tuple[str, str, str], ...]:
-    """Return (name of the record, finding, about) of all that could be revoked."""
-    hashes = [(one.digest, "firmware-revoked", one.component) for one in found.measurements]
-    if reference is not None:
+def _validity(verdict: _Verdict, now: int) -> Iterator[Finding]:
+    for begin, end in verdict.periods:
+        if not begin <= now <= end:
+            yield Finding("reference-not-valid", f"{begin} to {end}")
+
+
+@lru_cache(maxsize=KEPT)
+def _revocations(software: _Software, recorded: _Recorded | None) -> tuple[tuple[str, str, str], ...]:
+    """Return (name of the record, finding, about) of all that could be revoked, by any issuer that counts."""
+    hashes = [(digest, "firmware-revoked", component) for component, digest, _ in software.measured]
+    if recorded is not None:
+        reference = _reference(recorded)
         hashes.append((reference.record.digest, "reference-revoked", "the set"))
-        hashes.append((signer_hash(reference.issuer.key), "signer-revoked", found.reference.issuer.hex()))
-    return _named_revocations(tuple(hashes), subject.reference_issuers)
-
-
-@lru_cache(maxsize=256)
-def _named_revocations(
-    hashes: tuple[tuple[bytes, str, str], ...], issuers: tuple[bytes, ...]
-) -> tuple[tuple[str, str, str], ...]:
-    return tuple((revocation_name(issuer, digest), code, about) for issuer in issuers for digest, code, about in hashes)
+        hashes.append((signer_hash(reference.issuer.key), "signer-revoked", software.issuer.hex()))
+    return tuple(
+        [
+            (revocation_name(issuer, digest), code, about)
+            for issuer in software.issuers
+            for digest, code, about in hashes
+        ]
+    )
 
 
 def signer_hash(key: bytes) -> bytes:
@@ -292,15 +374,15 @@ def signer_hash(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def _revoked(found: Evidence, subject: Subject, reference: _Reference | None, lookup: Lookup) -> Iterator[Finding]:
-    for name, code, about in _revocations(found, subject, reference):
-        if lookup(name) is not None:
+def _revoked(revocable: tuple[tuple[str, str, str], ...], revoked: tuple[bool, ...]) -> Iterator[Finding]:
+    for (_, code, about), there in zip(revocable, revoked, strict=True):
+        if there:
             yield Finding(code, about)
 
 
-def _components(found: Evidence, values: ReferenceSet, minimum: int) -> Iterator[Finding]:
+def _components(software: _Software, values: ReferenceSet, minimum: int) -> Iterator[Finding]:
     known = {one.component: one for one in values.components}
-    for one in found.measurements:
+    for one in [Measurement(*measured) for measured in software.measured]:
         yield from _component(one, known.pop(one.component, None), minimum)
     for name in known:
         yield Finding("component-missing", name)

@@ -22,7 +22,6 @@ The profile, claim by claim (all are there, and nothing else):
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -30,7 +29,7 @@ from itertools import pairwise
 from typing import Annotated, Any
 
 from firstlight import cose
-from firstlight.encoding import Bytes16, Bytes32, Count, Record, Text, Uint, decode, encode
+from firstlight.encoding import Bytes16, Bytes32, Count, Record, Text, Uint, decode, decode_as, encode
 from firstlight.errors import MalformedError
 from firstlight.ledger.records import Model
 from firstlight.ports import Signer
@@ -43,10 +42,12 @@ MAX_COMPONENTS = 8
 
 _NONCE, _SUEIDS, _OEMID, _HWMODEL, _HWVERSION, _OEMBOOT, _DBGSTAT = 10, 257, 258, 259, 260, 262, 263
 _PROFILE, _BOOTCOUNT, _BOOTSEED, _SWVERSION, _MEASUREMENTS, _REFERENCE = 265, 267, 268, 271, 273, -70_001
-_KEYS = {
+_KEYS = (
     *(_NONCE, _SUEIDS, _OEMID, _HWMODEL, _HWVERSION, _OEMBOOT, _DBGSTAT),
     *(_PROFILE, _BOOTCOUNT, _BOOTSEED, _SWVERSION, _MEASUREMENTS, _REFERENCE),
-}
+)
+"""All claims, in the order of their encodings."""
+_INTEGERS = frozenset({int})
 _SUEID, _RAND = "firstlight", b"\x01"
 
 ComponentId = Annotated[str, Text(r"[a-z0-9][a-z0-9.-]{0,31}")]
@@ -146,15 +147,14 @@ def parse_evidence(data: bytes) -> tuple[Evidence, cose.Signed]:
     signed = cose.parse(data, typ=TYP, limit=MAX_EVIDENCE)
     if signed.many:
         raise MalformedError("not-cose", "a COSE_Sign where a COSE_Sign1 is expected")
-    claims = decode(signed.payload, limit=MAX_EVIDENCE)
-    if type(claims) is not dict or set(claims) != _KEYS:
+    return decode_as(signed.payload, _evidence, limit=MAX_EVIDENCE), signed
+
+
+def _evidence(claims: Any) -> Evidence:
+    """Return what a claims set says; its keys come in the order of :data:`_KEYS`."""
+    if type(claims) is not dict or tuple(claims) != _KEYS or not _INTEGERS.issuperset(map(type, claims)):
         raise MalformedError("wrong-shape", "the claims of the profile are not all there, and nothing else")
-    return Evidence.from_cbor(_fields(claims)), signed
-
-
-def _fields(claims: Mapping[int, Any]) -> list[Any]:
-    """Return the fields of :class:`Evidence` as its ``from_cbor`` checks them."""
-    return [
+    fields = [
         claims[_NONCE],
         _sueid(claims[_SUEIDS]),
         claims[_OEMID],
@@ -169,6 +169,7 @@ def _fields(claims: Mapping[int, Any]) -> list[Any]:
         claims[_REFERENCE],
         claims[_PROFILE],
     ]
+    return Evidence.from_cbor(fields)
 
 
 def _only(value: Any) -> Any:
@@ -185,6 +186,15 @@ def _sueid(value: Any) -> bytes:
 
 
 def _measured(value: Any) -> Any:
-    if type(value) is not list or len(value) != 2 or value[0] != MEASUREMENT_FORMAT or type(value[1]) is not bytes:
+    if type(value) is not list or list(map(type, value)) != [int, bytes] or value[0] != MEASUREMENT_FORMAT:
         raise MalformedError("wrong-shape", f"a measurement is not in content format {MEASUREMENT_FORMAT}")
-    return decode(value[1], limit=MAX_EVIDENCE)
+    return list(_decoded(value[1]))
+
+
+@lru_cache(maxsize=64)
+def _decoded(measured: bytes) -> tuple[Any, ...]:
+    """Return the entries of encoded measurements, which are the same for all devices with one firmware."""
+    entries = decode(measured, limit=MAX_EVIDENCE)
+    if type(entries) is not list:
+        raise MalformedError("wrong-shape", "measurements are not an array")
+    return tuple(entries)

@@ -7,7 +7,7 @@ by its key identifier.
 from __future__ import annotations
 
 from firstlight import p256
-from firstlight.encoding import encode
+from firstlight.encoding import Blank, Template, encode, encode_bytes
 
 _SUB, _CNF, _COSE_KEY = 2, 8, 1
 _KTY, _KID, _CRV, _X, _Y = 1, 2, -1, -2, -3
@@ -17,7 +17,7 @@ _KID_HEADER = 4
 
 def device_credential(identity: bytes, kid: bytes) -> bytes:
     """Return CRED_I: the CCS of a device's identity key (x ‖ y, 64 bytes) with its leaf's ``kid`` (16 bytes)."""
-    return encode({_CNF: {_COSE_KEY: _cose_key(identity, kid)}})
+    return _DEVICE.fill(kid, identity[:32], identity[32:])
 
 
 def party_credential(chain: str, party: bytes, key: bytes) -> bytes:
@@ -27,13 +27,19 @@ def party_credential(chain: str, party: bytes, key: bytes) -> bytes:
     gains by registering another party's key. Raises :class:`firstlight.errors.MalformedError` (``bad-point``).
     """
     subject = f"{chain}/{party.hex()}"
-    return encode({_SUB: subject, _CNF: {_COSE_KEY: _cose_key(p256.coordinates(key), p256.kid(key))}})
+    xy = p256.coordinates(key)
+    return encode({_SUB: subject, _CNF: {_COSE_KEY: _cose_key(xy[:32], xy[32:], p256.kid(key))}})
 
 
 def id_cred(kid: bytes) -> bytes:
     """Return ID_CRED_x: the encoded map {4: kid}."""
-    return encode({_KID_HEADER: kid})
+    return _ID_CRED + encode_bytes(kid)
 
 
-def _cose_key(xy: bytes, kid: bytes) -> dict[int, object]:
-    return {_KTY: _EC2, _KID: kid, _CRV: _P256, _X: xy[:32], _Y: xy[32:]}
+def _cose_key(x: bytes | Blank, y: bytes | Blank, kid: bytes | Blank) -> dict[int, object]:
+    return {_KTY: _EC2, _KID: kid, _CRV: _P256, _X: x, _Y: y}
+
+
+_DEVICE = Template.of({_CNF: {_COSE_KEY: _cose_key(Blank(32), Blank(32), Blank(16))}})
+_ID_CRED = bytes((0xA1, _KID_HEADER))
+"""A map of one, and its key."""

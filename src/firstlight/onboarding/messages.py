@@ -32,7 +32,8 @@ from firstlight.encoding import (
     Uint,
     Uint32,
     Uri,
-    encode,
+    encode_byte_strings,
+    encode_sequence,
 )
 from firstlight.errors import ExchangeError, MalformedError
 from firstlight.identity.birth import Leaf
@@ -57,6 +58,7 @@ C_R = b"\x01"
 """The connection identifier of every party: state travels in the token, so it need not differ."""
 
 EVIDENCE_LABEL = b"firstlight-evidence-1"
+_ARRAY_OF_4, _ARRAY_OF_6 = b"\x84", b"\x86"
 MAX_EVIDENCE = 2_048
 MAX_REQUEST = 1_024
 
@@ -144,7 +146,7 @@ class Grant(Record):
 
     def to_cbor(self) -> list[Any]:
         """Return the grant as a list of CBOR values."""
-        return [*_GrantHead(self.id, self.kind, self.issued_at, self.expires).to_cbor(), self.body.to_cbor()]
+        return [self.id, int(self.kind), self.issued_at, self.expires, self.body.to_cbor()]
 
     @classmethod
     def from_cbor(cls, value: object) -> Self:
@@ -217,14 +219,14 @@ def evidence_nonce(th_3: bytes, id_cred_i: bytes, cred_i: bytes, claim: bytes, r
     ``id_cred_i`` is the encoded map {4: kid}, ``cred_i`` the encoded CCS, ``claim`` and ``request`` the exact
     bytes in EAD_3 (a missing request is the empty string).
     """
-    parts = [th_3, EVIDENCE_LABEL, id_cred_i, cred_i, hashlib.sha256(claim).digest(), hashlib.sha256(request).digest()]
-    return hashlib.sha256(encode(parts)).digest()
+    parts = (th_3, EVIDENCE_LABEL, id_cred_i, cred_i, hashlib.sha256(claim).digest(), hashlib.sha256(request).digest())
+    return hashlib.sha256(_ARRAY_OF_6 + encode_byte_strings(*parts)).digest()
 
 
 def subscription_keys(exporter: Exporter, *, chain: str, party: bytes, supi: str) -> tuple[bytes, bytes]:
     """Return K and OPc (16 bytes each) of the subscription ``supi``: both sides derive them, none is sent."""
 
     def derive(label: int, which: str) -> bytes:
-        return exporter.export(label, encode([chain, party, supi, which]), 16)
+        return exporter.export(label, _ARRAY_OF_4 + encode_sequence(chain, party, supi, which), 16)
 
     return derive(EXPORT_K, "K"), derive(EXPORT_OPC, "OPc")

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from firstlight import p256
 from firstlight.errors import (
@@ -55,6 +55,7 @@ from firstlight.onboarding.ports import (
     Appraiser,
     Asked,
     Entry,
+    Ephemerals,
     Exchanges,
     Facts,
     Grantor,
@@ -97,6 +98,7 @@ REFUSALS = {
 """The codes of protected refusals and the numbers of their checks; those of 13 and 15 are the ports' own."""
 _REFUSING = (RefusedError, MalformedError, SignatureError, ProofError, TransportError)
 """What a check, an appraiser or a grantor raises to refuse: its code is the refusal's."""
+NO_HISTORY = History((), alarm=False, cleared_ns=0)
 _EAD_3 = {messages.EAD_CLAIM: True, messages.EAD_EVIDENCE: True, messages.EAD_REQUEST: True}
 
 
@@ -153,6 +155,18 @@ class _Outcome:
     result: bytes = b""
 
 
+class DrawnEphemerals:
+    """Ephemeral keys whose secrets are drawn (``onboarding.ports.Ephemerals``)."""
+
+    def __init__(self, random: Random) -> None:
+        """Draw from ``random``."""
+        self._random = random
+
+    def draw(self) -> Ephemeral:
+        """Return a fresh key."""
+        return Ephemeral.draw(self._random)
+
+
 class Party:
     """Answers exchanges; holds no state but its collaborators."""
 
@@ -166,8 +180,9 @@ class Party:
         orders: OrderBook,
         exchanges: Exchanges,
         random: Random,
+        ephemerals: Ephemerals | None = None,
     ) -> None:
-        """Take who the party is, and what it asks."""
+        """Take who the party is, and what it asks; without ``ephemerals``, ephemeral keys are drawn from ``random``."""
         self.profile = profile
         self._ledger = ledger
         self._appraiser = appraiser
@@ -175,6 +190,7 @@ class Party:
         self._orders = orders
         self._exchanges = exchanges
         self._random = random
+        self._ephemerals = ephemerals or DrawnEphemerals(random)
         self._kid = p256.kid(profile.static.public)
         self._credential = party_credential(profile.chain, profile.party, profile.static.public)
 
@@ -206,7 +222,7 @@ class Party:
         messages.collect(hello.ead_1, {})
         message_2, half = responder.make_2(
             hello,
-            ephemeral=Ephemeral.draw(self._random),
+            ephemeral=self._ephemerals.draw(),
             static=self.profile.static,
             kid_r=self._kid,
             cred_r=self._credential,
@@ -246,7 +262,7 @@ class Party:
         if unverified.kid_i != kid:
             raise ExchangeError("wrong-credential", "ID_CRED_I does not name the leaf")
         cred_i = device_credential(claim.leaf.identity, kid)
-        session = unverified.verify(cred_i, claim.leaf.identity[:32])  # 4
+        session = unverified.verify(cred_i, claim.leaf.identity)  # 4
         return Authenticated(
             session=session,
             digest_3=hashlib.sha256(second.message_3).digest(),
@@ -323,16 +339,15 @@ class Party:
             appraisal = self._appraise(asked, sure, now)  # 13
             result = appraisal.result
             _affirmed(appraisal)
-            history = self._exchanges.history(asked.claim.batch, asked.claim.index, standing.origin)
+            history = self._history(asked.claim, known, standing)
             if is_clone(asked.claim.stored_grant, history, asked.opened_ns):  # 14
                 alarm = standing.origin
                 raise RefusedError("clone-alarm")
-            grant, new = self._grant(asked, standing, chosen, order, now)  # 15
-            new = replace(new, basis=appraisal.basis)
+            grant = self._grant(asked, standing, chosen, order, basis=appraisal.basis, now=now)  # 15
         except _REFUSING as refused:
             item = Ead(messages.EAD_REFUSAL, True, Refusal(refused.code).encode())
             return _Outcome(refused.code, item, alarm=alarm, result=result)
-        return _Outcome(GRANTED, Ead(messages.EAD_GRANT, True, grant), new, None, result)
+        return _Outcome(GRANTED, Ead(messages.EAD_GRANT, True, grant.body), grant, None, result)
 
     def _fresh(self, facts: Facts | None, now: int) -> Facts:
         if facts is None or now - facts.witnessed_at > self.profile.max_view_age:
@@ -384,13 +399,26 @@ class Party:
             raise RefusedError("order-full")
         return state
 
+    def _history(self, claim: Claim, known: Known, standing: Standing) -> History:
+        """Return the device's grants; one of which nothing is known has none, and nobody need look for them."""
+        if known.version == 0:
+            return NO_HISTORY
+        return self._exchanges.history(claim.batch, claim.index, standing.origin)
+
     def _appraise(self, asked: Authenticated, facts: Facts, now: int) -> Appraisal:
         leaf = asked.claim.leaf
         return self._appraiser.appraise(asked.evidence, nonce=asked.nonce, leaf=leaf, facts=facts, now=now)
 
     def _grant(
-        self, asked: Authenticated, standing: Standing, chosen: PartyClaim, order: OrderState, now: int
-    ) -> tuple[bytes, NewGrant]:
+        self,
+        asked: Authenticated,
+        standing: Standing,
+        chosen: PartyClaim,
+        order: OrderState,
+        *,
+        basis: tuple[str, ...],
+        now: int,
+    ) -> NewGrant:
         wanted = Asked(
             id=self._random.bytes(16),
             batch=asked.claim.batch,
@@ -404,7 +432,7 @@ class Party:
         )
         issue = self._grantor.grant(wanted, asked.session)
         body = Grant(wanted.id, now, issue.expires, issue.body).encode()
-        return body, NewGrant(
+        return NewGrant(
             id=wanted.id,
             origin=wanted.origin,
             order=wanted.order,
@@ -416,6 +444,7 @@ class Party:
             secret=issue.secret,
             tenure=standing.number,
             revision=standing.plan_revision,
+            basis=basis,
         )
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from firstlight.identity.birth import Leaf
 from firstlight.ledger.records import Batch, Party
 from firstlight.ledger.tenure import Tenures
+from firstlight.onboarding.edhoc.keys import Ephemeral
 from firstlight.onboarding.messages import Exporter, GrantBody
 from firstlight.plan.claims import PartyKind
 from firstlight.plan.order import Order
@@ -51,6 +52,17 @@ class LedgerView(Protocol):
 
     def facts_of(self, devices: Sequence[tuple[bytes, int]]) -> list[Facts | None]:
         """Return the facts about several devices (batch and index) under one head; None where there are none."""
+        ...
+
+
+# --- ephemeral keys -----------------------------------------------------------------------------
+
+
+class Ephemerals(Protocol):
+    """Makes EDHOC's ephemeral keys."""
+
+    def draw(self) -> Ephemeral:
+        """Return a fresh key, for one exchange."""
         ...
 
 
@@ -155,8 +167,8 @@ class Known:
     """What is known of an exchange and its device at one moment.
 
     ``answered`` holds hash of message 3 and message 4 of an exchange that has counted; ``version`` changes with
-    everything about the device that a decision reads; ``granted_ns`` is when message 2 of its newest granted
-    exchange was made (0: never).
+    everything about the device that a decision reads, and is 0 as long as it has neither a grant nor an alarm;
+    ``granted_ns`` is when message 2 of its newest granted exchange was made (0: never).
     """
 
     answered: Answered | None

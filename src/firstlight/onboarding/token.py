@@ -7,14 +7,14 @@ stored. A token holds y, TH_3, PRK_3e2m and the time at which message 2 was made
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from firstlight.encoding import Record, Uint, encode
+from firstlight.encoding import encode
 from firstlight.errors import ExchangeError
 from firstlight.onboarding.edhoc.responder import HalfOpen
 from firstlight.ports import Random
@@ -22,6 +22,7 @@ from firstlight.ports import Random
 LIFETIME_NS = 120_000_000_000
 """How long a token key is used, and how long a token is good for."""
 _NONCE = 12
+_LAYOUT = struct.Struct(">B32s32s32sQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,28 @@ class KeyRing:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenState(Record):
-    """What a token holds; ``opened_ns`` is when message 2 was made."""
+class OpenState:
+    """What a token holds; ``opened_ns`` is when message 2 was made.
 
-    LIMIT: ClassVar[int] = 256
+    Sealed it is read by nobody but its maker, so it has a layout of its own: suite (1 byte) ‖ y ‖ TH_3 ‖ PRK_3e2m (32
+    each) ‖ time (8).
+    """
 
     half: HalfOpen = field(repr=False)
-    opened_ns: Uint
+    opened_ns: int
+
+    def encode(self) -> bytes:
+        """Return the bytes that are sealed."""
+        half = self.half
+        return _LAYOUT.pack(half.suite, half.y, half.th_3, half.prk_3e2m, self.opened_ns)
+
+    @classmethod
+    def decode(cls, data: bytes) -> OpenState:
+        """Return the state in bytes that a token key has opened; :class:`ExchangeError` (``bad-token``)."""
+        if len(data) != _LAYOUT.size:
+            raise ExchangeError("bad-token", f"{len(data)} bytes of state, not {_LAYOUT.size}")
+        *half, opened_ns = _LAYOUT.unpack(data)
+        return cls(HalfOpen(*half), opened_ns)
 
 
 def seal_token(state: OpenState, ring: KeyRing, *, chain: str, party: bytes, random: Random) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from firstlight.encoding import decode_sequence, encode, encode_sequence
+from firstlight.encoding import decode_sequence, encode_bytes, encode_sequence
 from firstlight.errors import MalformedError
 from firstlight.onboarding.edhoc import keys
 
@@ -48,7 +48,7 @@ class Second:
 
     def encode(self) -> bytes:
         """Return the bytes of the request."""
-        return encode(self.token) + keys.encode_identifier(self.c_r) + self.message_3
+        return encode_bytes(self.token) + keys.encode_identifier(self.c_r) + self.message_3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Answer:
 
     def encode(self) -> bytes:
         """Return the bytes of the response."""
-        return self.message_2 + encode(self.token)
+        return self.message_2 + encode_bytes(self.token)
 
 
 def is_first(data: bytes) -> bool:
@@ -78,7 +78,7 @@ def parse_request(data: bytes) -> First | Second:
     if len(values) != 3:
         raise MalformedError("wrong-shape", f"{len(values)} items in a request, not 3")
     c_r = keys.parse_identifier(values[1], limit=16)
-    return Second(_token(values[0]), c_r, encode(keys.as_bytes(values[2])))
+    return Second(_token(values[0]), c_r, encode_bytes(keys.as_bytes(values[2])))
 
 
 def parse_answer(data: bytes) -> Answer:

@@ -97,12 +97,17 @@ def create(connection: sqlite3.Connection) -> None:
     prepare(connection, _SCHEMA)
 
 
-def insert(connection: sqlite3.Connection, new: NewCertificate) -> tuple[StoredCertificate, ...]:
+def insert(
+    connection: sqlite3.Connection, new: NewCertificate, *, first: bool = False
+) -> tuple[StoredCertificate, ...]:
     """Add a pending certificate in the caller's transaction; what was pending in its slot is revoked, and returned.
 
-    Raises :class:`StoreError` (``certificate-taken``) if its name, serial number or grant is there already.
+    ``first`` says that nothing was ever in that slot, so that it need not be looked for. Raises :class:`StoreError`
+    (``certificate-taken``) if its name, serial number or grant is there already.
     """
-    revoked = _revoke(connection, new.issued_at, "slot = ? AND state = ?", new.slot, CertificateState.PENDING.value)
+    revoked: tuple[StoredCertificate, ...] = ()
+    if not first:
+        revoked = _revoke(connection, new.issued_at, "slot = ? AND state = ?", new.slot, CertificateState.PENDING.value)
     row = (new.name, _serial(new.serial), new.grant, new.slot, new.issued_at, new.expires)
     try:
         connection.execute(

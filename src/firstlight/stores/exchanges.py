@@ -124,7 +124,26 @@ A :class:`StoreError` whose code ends in ``-taken`` says that its identifier is 
 EndWatcher = Callable[[tuple[StoredGrant, ...]], None]
 """Told, after the commit, which grants just ended."""
 
+_GROUND = """
+SELECT version, granted_ns, digest_3, message_4, body, used, slot.number IS NOT NULL, basis.digest IS NOT NULL
+FROM (SELECT 1)
+LEFT JOIN device ON device.batch = ?1 AND device.idx = ?2
+LEFT JOIN exchange ON th_3 = ?3
+LEFT JOIN placed ON placed.number = ?4
+LEFT JOIN slot ON slot.number = ?4 AND slot.batch = ?1 AND slot.idx = ?2
+LEFT JOIN basis ON basis.digest = ?5
+"""
 _GRANT = "id, batch, idx, origin, number, kind, issued_at, expires, identifier, state, tenure, revision, basis"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What a commit finds: exchange and device, room in the order, whether slot and basis are there already."""
+
+    known: Known
+    room: bool
+    held: bool
+    based: bool
 
 
 class ExchangeStore(Store):
@@ -261,36 +280,45 @@ class ExchangeStore(Store):
 
     def _count(self, entry: Entry, ended: list[StoredGrant]) -> Answered | None:
         """Do what :meth:`commit` says in the caller's transaction; put the grants that end of it into ``ended``."""
-        known = self.known(entry.th_3, entry.batch, entry.index)
+        ground = self._ground(entry)
+        known = ground.known
         if known.answered is not None:
             return known.answered
-        if known.version != entry.version:
+        if known.version != entry.version or not ground.room:
             return None
         if entry.grant is not None:
-            if not self._take_slot(entry, entry.grant):
-                return None
-            ended += self._insert(entry, entry.grant, anew=known.version == 0)
+            self._take_slot(entry, entry.grant, ground)
+            ended += self._insert(entry, entry.grant, ground)
         self._write(self._connection, entry, known)
         return entry.answered
 
-    def _take_slot(self, entry: Entry, grant: NewGrant) -> bool:
-        state = self.order(grant.order, entry.batch, entry.index)
-        if state is None or not state.room:
-            return False
-        if not state.held:
+    def _ground(self, entry: Entry) -> _Ground:
+        """Read at once all that a commit depends upon."""
+        grant = entry.grant
+        number, basis = (None, None) if grant is None else (grant.order, _basis(grant.basis)[0])
+        row = self._connection.execute(_GROUND, (entry.batch, entry.index, entry.th_3, number, basis)).fetchone()
+        version, granted_ns, digest_3, message_4, body, used, held, based = row
+        known = Known(None if digest_3 is None else Answered(digest_3, message_4), version or 0, granted_ns or 0)
+        room = grant is None or (body is not None and OrderState(_order(body), used, bool(held)).room)
+        return _Ground(known, room, bool(held), bool(based))
+
+    def _take_slot(self, entry: Entry, grant: NewGrant, ground: _Ground) -> None:
+        if not ground.held:
             slot = (grant.order, entry.batch, entry.index)
             self._connection.execute("INSERT INTO slot VALUES (?, ?, ?)", slot)
             self._connection.execute("UPDATE placed SET used = used + 1 WHERE number = ?", (grant.order,))
-        return True
 
-    def _insert(self, entry: Entry, grant: NewGrant, *, anew: bool) -> tuple[StoredGrant, ...]:
-        """Insert a grant, ``anew`` if the device never had any; return those that end of it."""
+    def _insert(self, entry: Entry, grant: NewGrant, ground: _Ground) -> tuple[StoredGrant, ...]:
+        """Insert a grant; return those that end of it, of which there are none if the device never had any."""
         device = (entry.batch, entry.index, grant.origin)
         ended: tuple[StoredGrant, ...] = ()
-        if not anew:
+        if ground.known.version:
             of_device = "batch = ? AND idx = ? AND origin = ? AND state = ?"
             why = (Ending.SUPERSEDED, entry.committed_ns)
             ended = self._end(why, of_device, *device, GrantState.PENDING.value)
+        digest, names = _basis(grant.basis)
+        if names and not ground.based:
+            self._connection.execute("INSERT INTO basis VALUES (?, ?)", (digest, names))
         row = (grant.id, *device, grant.order, int(grant.kind), grant.issued_at, grant.expires)
         try:
             self._connection.execute(
@@ -304,7 +332,7 @@ class ExchangeStore(Store):
                     GrantState.PENDING.value,
                     grant.tenure,
                     grant.revision,
-                    self._keep_basis(grant.basis),
+                    digest,
                 ),
             )
             if self._on_grant is not None:
@@ -316,14 +344,6 @@ class ExchangeStore(Store):
                 raise _TakenError(error.code, error.detail) from error
             raise
         return ended
-
-    def _keep_basis(self, names: tuple[str, ...]) -> bytes:
-        """Keep what an appraisal rested upon, once for all grants of which it is true; return what leads to it."""
-        if not names:
-            return b""
-        digest, data = _basis(names)
-        self._connection.execute("INSERT OR IGNORE INTO basis VALUES (?, ?)", (digest, data))
-        return digest
 
     def _write(self, connection: sqlite3.Connection, entry: Entry, known: Known) -> None:
         device = (entry.batch, entry.index)
@@ -519,7 +539,12 @@ def _order(body: bytes) -> Order:
 
 @lru_cache(maxsize=256)
 def _basis(names: tuple[str, ...]) -> tuple[bytes, bytes]:
-    """Return digest and encoding of the names that an appraisal rested upon: a fleet's are all the same."""
+    """Return digest and encoding of the names that an appraisal rested upon: a fleet's are all the same.
+
+    Both are empty where it rested upon none.
+    """
+    if not names:
+        return b"", b""
     data = encode(list(names))
     return hashlib.sha256(data).digest(), data
 

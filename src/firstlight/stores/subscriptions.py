@@ -72,12 +72,15 @@ def create(connection: sqlite3.Connection) -> None:
     prepare(connection, _SCHEMA)
 
 
-def insert(connection: sqlite3.Connection, subscription: Subscription) -> tuple[str, ...]:
+def insert(connection: sqlite3.Connection, subscription: Subscription, *, first: bool = False) -> tuple[str, ...]:
     """Add a pending subscription in the caller's transaction; what was pending in its slot dies.
 
-    Returns the IMSIs that died. Raises :class:`StoreError` (``imsi-taken``) if the IMSI or the grant is there already.
+    ``first`` says that nothing was ever in that slot, so that it need not be looked for. Returns the IMSIs that died.
+    Raises :class:`StoreError` (``imsi-taken``) if the IMSI or the grant is there already.
     """
-    replaced = _kill(connection, "slot = ? AND status = ?", (subscription.slot, int(SubscriptionStatus.PENDING)))
+    replaced: tuple[str, ...] = ()
+    if not first:
+        replaced = _kill(connection, "slot = ? AND status = ?", (subscription.slot, int(SubscriptionStatus.PENDING)))
     own = subscription.credentials
     row = (own.imsi, own.k, own.opc, subscription.sqn, int(subscription.status), subscription.slot, subscription.grant)
     try:

@@ -19,6 +19,7 @@ EMPTY = sha256(b"").digest()
 """The root of the tree without leaves."""
 
 _CHUNK = 8_192
+_ONLY_WIDTH = frozenset({WIDTH})
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -154,23 +155,19 @@ def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
     """
     if not 0 <= index < size:
         raise _bad_path(1, f"index {index} is not below size {size}")
-    if len(leaf) != WIDTH or any(len(part) != WIDTH for part in path):
+    if len(leaf) != WIDTH or not _ONLY_WIDTH.issuperset(map(len, path)):
         raise _bad_path(2, "a hash is not 32 bytes")
-    parts = iter(path)
-    last = size - 1
-    current = leaf
-    used = 0
-    while last:
-        if index & 1 or index < last:
-            sibling = next(parts, None)
-            if sibling is None:
-                raise _bad_path(3, f"{len(path)} hashes are too few")
-            used += 1
-            current = node_hash(sibling, current) if index & 1 else node_hash(current, sibling)
-        index >>= 1
-        last >>= 1
-    if used != len(path):
-        raise _bad_path(3, f"{len(path)} hashes are too many")
+    last, current = size - 1, leaf
+    for sibling in path:
+        if not last:
+            raise _bad_path(3, f"{len(path)} hashes are too many")
+        while index == last and not index & 1:  # an odd node at the end is promoted as it is
+            index, last = index >> 1, last >> 1
+        pair = sibling + current if index & 1 else current + sibling
+        current = sha256(b"\x01" + pair).digest()
+        index, last = index >> 1, last >> 1
+    if last:
+        raise _bad_path(3, f"{len(path)} hashes are too few")
     return current
 
 

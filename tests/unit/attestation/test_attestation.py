@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -161,6 +162,31 @@ def test_each_fault_is_found_by_itself(code: str, found: Evidence, world: dict[s
     assert not result.affirmed
 
 
+def test_what_was_affirmed_for_a_fleet_is_not_once_the_ledger_says_otherwise() -> None:
+    for code, found, world in CASES:
+        assert verdict().affirmed
+        assert verdict(found, **world).codes == (code,)
+    assert verdict().affirmed
+    assert not verdict(**revoked(SECOND, BOOT.digest)).affirmed
+    assert verdict(now=NOW + 50).affirmed
+    assert verdict(now=NOW + 51).codes == ("reference-not-valid",)
+    another = replace(SUBJECT, issuer=SECOND, reference_issuers=(SECOND,))
+    assert verdict(subject=another).codes == ("oemid-mismatch", "reference-foreign-issuer")
+
+
+def test_the_key_may_come_with_its_coordinates() -> None:
+    from firstlight import p256
+
+    assert verdict(subject=replace(SUBJECT, point=p256.coordinates(DEVICE.public))).affirmed
+    for point in (p256.coordinates(STRANGER.public), bytes(64)):
+        with_point = replace(SUBJECT, point=point)
+        if point == bytes(64):
+            with pytest.raises(MalformedError, match="bad-point"):
+                verdict(subject=with_point)
+        else:
+            assert verdict(subject=with_point).codes == ("evidence-signature",)
+
+
 def test_every_finding_has_its_case() -> None:
     assert {case[0] for case in CASES} == set(appraisal.ASPECTS) - {"evidence-malformed"}
 
@@ -244,6 +270,31 @@ def test_evidence_that_is_not_of_the_profile_is_refused(data: bytes) -> None:
     with pytest.raises(MalformedError) as error:
         parse_evidence(data)
     assert error.value.code == "wrong-shape"
+
+
+@pytest.mark.parametrize("labels", [(10, 10.0), (263, 263.0), (-70001, -70001.0)])
+def test_a_label_that_only_equals_an_integer_is_none(labels: tuple[int, float]) -> None:
+    label, alike = labels
+    claims = {alike if key == label else key: value for key, value in decode(encode(EVIDENCE.claims())).items()}
+    with pytest.raises(MalformedError) as error:
+        parse_evidence(cose.sign1(cbor2.dumps(claims), typ=evidence.TYP, signer=DEVICE))
+    assert error.value.code == "not-canonical"
+
+
+@pytest.mark.parametrize("format_", [65000.0, True])
+def test_a_format_that_only_equals_an_integer_is_none(format_: object) -> None:
+    measured = [[format_, encode([["b", bytes(32), 1]])]]
+    claims = decode(encode(EVIDENCE.claims())) | {273: measured}
+    with pytest.raises(MalformedError) as error:
+        parse_evidence(cose.sign1(cbor2.dumps(claims), typ=evidence.TYP, signer=DEVICE))
+    assert error.value.code == ("not-canonical" if format_ == 65000.0 else "wrong-shape")
+
+
+def test_claims_in_another_order_are_not_canonical() -> None:
+    claims = dict(reversed(decode(encode(EVIDENCE.claims())).items()))
+    with pytest.raises(MalformedError) as error:
+        parse_evidence(cose.sign1(cbor2.dumps(claims), typ=evidence.TYP, signer=DEVICE))
+    assert error.value.code == "not-canonical"
 
 
 @pytest.mark.parametrize("measured", [(BOOT, APP), (APP, APP)])

@@ -137,6 +137,26 @@ def test_a_taken_identifier_changes_nothing(store: ExchangeStore) -> None:
     assert dump(store) == before
 
 
+def test_a_basis_is_kept_once_for_all_that_rest_upon_it(store: ExchangeStore) -> None:
+    ours, others = ("party/a", "reference/b"), ("party/c",)
+    for name, basis in ((1, ours), (2, ours), (3, others), (4, ())):
+        assert store.commit(entry(name, index=name, grant=grant(name, basis=basis, order=NUMBER))) or name > 2
+    assert len([line for line in dump(store) if line.startswith('INSERT INTO "basis"')]) == 1
+    found = store.grant(bytes([2]) * 16)
+    assert found is not None
+    assert store.basis(found.basis) == ours
+
+
+def test_a_rolled_back_basis_is_written_with_the_next(store: ExchangeStore) -> None:
+    taken = entry(2, index=1, grant=grant(2, identifier=grant(1).identifier, basis=("party/a",)))
+    store.commit(entry(1))
+    assert store.commit(taken) is None
+    assert store.commit(entry(3, index=1, grant=grant(3, basis=("party/a",))))
+    found = store.grant(bytes([3]) * 16)
+    assert found is not None
+    assert store.basis(found.basis) == ("party/a",)
+
+
 def test_refusals_take_no_slot_and_no_version(store: ExchangeStore) -> None:
     assert store.commit(entry(1, grant=None, code="frozen"))
     known = store.known(bytes([1]) * 32, BATCH, 0)

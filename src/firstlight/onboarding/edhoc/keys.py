@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -16,7 +17,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
 from firstlight import p256
-from firstlight.encoding import decode_sequence, encode, encode_integer, encode_sequence
+from firstlight.encoding import (
+    Blank,
+    Template,
+    decode_sequence,
+    encode,
+    encode_byte_strings,
+    encode_bytes,
+    encode_sequence,
+)
 from firstlight.errors import ExchangeError, MalformedError
 from firstlight.ports import Random
 
@@ -31,8 +40,13 @@ IV_LENGTH = 13
 KEY_LENGTH = 16
 MAX_KDF = 255 * HASH_LENGTH
 MAX_ITEMS = 32
+_MAX_LABEL = 65_535
 
-_CURVE = ec.SECP256R1()
+_CURVE, _ECDH = ec.SECP256R1(), ec.ECDH()
+_AAD = Template.of(["Encrypt0", b"", Blank(HASH_LENGTH)])
+"""The additional data of messages 3 and 4 around their transcript hash (RFC 9528 §5.4.2, §5.5.2)."""
+_ID_CRED = b"\xa1\x04"
+"""A map of one, and the key ``kid`` in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +71,9 @@ class Secret(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ephemeral:
-    """An ephemeral P-256 key: secret scalar (32 bytes) and x-coordinate (32 bytes)."""
+    """An ephemeral P-256 key: its secret scalar (32 bytes), and the key itself."""
 
     secret: bytes = field(repr=False)
-    x: bytes
     _key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
 
     @classmethod
@@ -69,8 +82,12 @@ class Ephemeral:
         number = int.from_bytes(secret)
         if len(secret) != 32 or not 0 < number < p256.ORDER:
             raise MalformedError("bad-scalar", "not a private key of P-256")
-        key = ec.derive_private_key(number, _CURVE)
-        return cls(secret, p256.compress(key.public_key())[1:], key)
+        return cls(secret, ec.derive_private_key(number, _CURVE))
+
+    @classmethod
+    def of(cls, key: ec.EllipticCurvePrivateKey) -> Ephemeral:
+        """Return a P-256 key that was generated for this one exchange."""
+        return cls(key.private_numbers().private_value.to_bytes(32), key)
 
     @classmethod
     def draw(cls, random: Random) -> Ephemeral:
@@ -80,19 +97,27 @@ class Ephemeral:
             if 0 < int.from_bytes(secret) < p256.ORDER:
                 return cls.from_secret(secret)
 
+    @property
+    def x(self) -> bytes:
+        """The x-coordinate of the public key (32 bytes), worked out each time."""
+        return p256.coordinates_of(self._key.public_key())[:32]
+
     def exchange(self, peer: bytes) -> bytes:
-        """Return the ECDH x-coordinate with a 32-byte x-coordinate; ``bad-point`` if it is not on the curve."""
-        return self._key.exchange(ec.ECDH(), point(peer))
+        """Return the ECDH x-coordinate with a peer's x, or x ‖ y; ``bad-point`` if it is not on the curve."""
+        return self._key.exchange(_ECDH, point(peer))
 
 
-def point(x: bytes) -> ec.EllipticCurvePublicKey:
-    """Return the point with this x-coordinate and even y; :class:`MalformedError` (``bad-point``) if there is none.
+def point(peer: bytes) -> ec.EllipticCurvePublicKey:
+    """Return the point with this x-coordinate (and even y), or with these coordinates; the sign of y does not matter.
 
-    A peer's point meets two secrets, the ephemeral and the static one, and is decompressed once.
+    A peer's ephemeral x meets two secrets, the ephemeral and the static one, and is decompressed once. Raises
+    :class:`MalformedError` (``bad-point``) if there is no such point.
     """
-    if len(x) != 32:
-        raise MalformedError("bad-point", f"{len(x)} bytes, not an x-coordinate of P-256")
-    return p256.from_x(x)
+    if len(peer) == 64:
+        return p256.from_xy(peer)
+    if len(peer) != 32:
+        raise MalformedError("bad-point", f"{len(peer)} bytes, not a point of P-256")
+    return p256.from_x(peer)
 
 
 # --- key schedule (RFC 9528 §4.1) -----------------------------------------------------------------
@@ -105,16 +130,23 @@ def extract(salt: bytes, secret: bytes) -> bytes:
 
 def kdf(prk: bytes, label: int, context: bytes, length: int) -> bytes:
     """Return EDHOC_KDF(prk, label, context, length): HKDF-Expand with SHA-256, at most 8,160 bytes."""
-    if length > MAX_KDF:
-        raise MalformedError("too-large", f"{length} bytes from one key, at most {MAX_KDF}")
-    info = encode_integer(label) + encode(context) + encode_integer(length)
+    before, after = _around(label, length)
+    info = before + encode_bytes(context) + after
     if length <= HASH_LENGTH:
         return hmac.digest(prk, info + b"\x01", "sha256")[:length]
+    if length > MAX_KDF:
+        raise MalformedError("too-large", f"{length} bytes from one key, at most {MAX_KDF}")
     block, output = b"", b""
     for counter in range(1, -(-length // HASH_LENGTH) + 1):
         block = hmac.digest(prk, block + info + bytes([counter]), "sha256")
         output += block
     return output[:length]
+
+
+@lru_cache(maxsize=64)
+def _around(label: int, length: int) -> tuple[bytes, bytes]:
+    """Return what stands before and after the context in the info of EDHOC_KDF; there are few of these."""
+    return encode(label), encode(length)
 
 
 def transcript(*parts: bytes) -> bytes:
@@ -124,13 +156,13 @@ def transcript(*parts: bytes) -> bytes:
 
 def th_2(message_1: bytes, g_y: bytes) -> bytes:
     """Return TH_2 = H(G_Y, H(message_1)) (RFC 9528 §5.3.2)."""
-    return transcript(encode_sequence(g_y, hashlib.sha256(message_1).digest()))
+    return transcript(encode_byte_strings(g_y, hashlib.sha256(message_1).digest()))
 
 
 def seal(suite: Suite, prk: bytes, labels: tuple[int, int], th: bytes, plaintext: bytes) -> bytes:
     """Return the ciphertext of a COSE_Encrypt0 with the key and IV that ``labels`` name (RFC 9528 §5.4.2, §5.5.2)."""
     key, nonce = kdf(prk, labels[0], th, KEY_LENGTH), kdf(prk, labels[1], th, IV_LENGTH)
-    return AESCCM(key, tag_length=suite.mac).encrypt(nonce, plaintext, encode(["Encrypt0", b"", th]))
+    return AESCCM(key, tag_length=suite.mac).encrypt(nonce, plaintext, _AAD.fill(th))
 
 
 def unseal(suite: Suite, prk: bytes, labels: tuple[int, int], th: bytes, ciphertext: bytes) -> bytes:
@@ -139,7 +171,7 @@ def unseal(suite: Suite, prk: bytes, labels: tuple[int, int], th: bytes, ciphert
     if len(ciphertext) < suite.mac:
         raise ExchangeError("bad-ciphertext", "shorter than its tag")
     try:
-        return AESCCM(key, tag_length=suite.mac).decrypt(nonce, ciphertext, encode(["Encrypt0", b"", th]))
+        return AESCCM(key, tag_length=suite.mac).decrypt(nonce, ciphertext, _AAD.fill(th))
     except InvalidTag:
         raise ExchangeError("bad-ciphertext", "the tag does not verify") from None
 
@@ -168,7 +200,7 @@ class Session:
     @classmethod
     def derive(cls, suite: Suite, th_3: bytes, plaintext_3: bytes, cred_i: bytes, prk_4e3m: bytes) -> Session:
         """Derive TH_4 = H(TH_3, PLAINTEXT_3, CRED_I), PRK_out and PRK_exporter (RFC 9528 §4.1.3, §4.2.1)."""
-        th_4 = transcript(encode(th_3), plaintext_3, cred_i)
+        th_4 = transcript(encode_bytes(th_3), plaintext_3, cred_i)
         prk_out = kdf(prk_4e3m, PRK_OUT, th_4, HASH_LENGTH)
         return cls(suite, th_3, th_4, prk_4e3m, kdf(prk_out, PRK_EXPORTER, b"", HASH_LENGTH))
 
@@ -178,7 +210,7 @@ class Session:
 
     def message_4(self, ead: Sequence[Ead] = ()) -> bytes:
         """Return message_4 (RFC 9528 §5.5.2). One plaintext a session only: K_4 and IV_4 are fixed."""
-        return encode(seal(self.suite, self.prk_4e3m, (K_4, IV_4), self.th_4, encode_ead(ead)))
+        return encode_bytes(seal(self.suite, self.prk_4e3m, (K_4, IV_4), self.th_4, encode_ead(ead)))
 
     def open_4(self, message_4: bytes, *, limit: int) -> tuple[Ead, ...]:
         """Return the EAD items of message_4 (RFC 9528 §5.5.3); ``bad-ciphertext``, or as :func:`parse_ead`."""
@@ -212,13 +244,15 @@ def encode_ead(items: Sequence[Ead]) -> bytes:
 def parse_ead(values: Sequence[Any]) -> tuple[Ead, ...]:
     """Return the EAD items among decoded ``values``; :class:`MalformedError` (``bad-ead``)."""
     items: list[Ead] = []
-    for value in values:
-        if type(value) is int and abs(value) <= 65_535:
-            items.append(Ead(abs(value), value < 0, None))
-        elif type(value) is bytes and items and items[-1].value is None:
-            items[-1] = Ead(items[-1].label, items[-1].critical, value)
-        else:
+    at = 0
+    while at < len(values):
+        label, value = values[at], values[at + 1] if at + 1 < len(values) else None
+        if type(label) is not int or abs(label) > _MAX_LABEL:
             raise MalformedError("bad-ead", "not a sequence of labels and byte strings")
+        if type(value) is not bytes:
+            value = None
+        items.append(Ead(abs(label), label < 0, value))
+        at += 1 if value is None else 2
     return tuple(items)
 
 
@@ -229,7 +263,7 @@ def is_short(identifier: bytes) -> bool:
 
 def encode_identifier(identifier: bytes) -> bytes:
     """Encode a connection identifier or kid: a byte that is a CBOR integer goes as it is (RFC 9528 §3.3.2, §3.5.3)."""
-    return identifier if is_short(identifier) else encode(identifier)
+    return identifier if is_short(identifier) else encode_bytes(identifier)
 
 
 def parse_identifier(value: object, *, limit: int) -> bytes:
@@ -243,7 +277,7 @@ def parse_identifier(value: object, *, limit: int) -> bytes:
 
 def id_cred(kid: bytes) -> bytes:
     """Return the encoded ID_CRED {4: kid} as it goes into MACs."""
-    return encode({4: kid})
+    return _ID_CRED + encode_bytes(kid)
 
 
 def parts(message: bytes, low: int, high: int, limit: int) -> list[Any]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from firstlight.encoding import Bytes32, Range, Record, encode
+from firstlight.encoding import Bytes32, Range, Record, encode_bytes
 from firstlight.errors import ExchangeError, MalformedError
 from firstlight.onboarding.edhoc import keys
 from firstlight.onboarding.edhoc.keys import SUITES, Ead, Ephemeral, Secret, Session, Suite
@@ -60,13 +60,13 @@ class Unverified:
     prk_3e2m: bytes = field(repr=False)
 
     def verify(self, cred_i: bytes, g_i: bytes) -> Session:
-        """Check MAC_3 with the initiator's credential and the x-coordinate of its static key.
+        """Check MAC_3 with the initiator's credential and its static key (x-coordinate, or x ‖ y).
 
         Raises :class:`ExchangeError` (``bad-mac``), :class:`MalformedError` (``bad-point``).
         """
         salt = keys.kdf(self.prk_3e2m, keys.SALT_4E3M, self.th_3, keys.HASH_LENGTH)
         prk_4e3m = keys.extract(salt, self.ephemeral.exchange(g_i))
-        context = keys.id_cred(self.kid_i) + encode(self.th_3) + cred_i + keys.encode_ead(self.ead_3)
+        context = keys.id_cred(self.kid_i) + encode_bytes(self.th_3) + cred_i + keys.encode_ead(self.ead_3)
         keys.check_mac(self.mac, keys.kdf(prk_4e3m, keys.MAC_3, context, self.suite.mac))
         return Session.derive(self.suite, self.th_3, self.plaintext, cred_i, prk_4e3m)
 
@@ -120,12 +120,12 @@ def make_2(
     salt = keys.kdf(prk_2e, keys.SALT_3E2M, th_2, keys.HASH_LENGTH)
     prk_3e2m = keys.extract(salt, static.exchange(hello.g_x))
     ead, identifier = keys.encode_ead(ead_2), keys.encode_identifier(c_r)
-    context = identifier + keys.id_cred(kid_r) + encode(th_2) + cred_r + ead
+    context = identifier + keys.id_cred(kid_r) + encode_bytes(th_2) + cred_r + ead
     mac = keys.kdf(prk_3e2m, keys.MAC_2, context, suite.mac)
-    plaintext = identifier + keys.encode_identifier(kid_r) + encode(mac) + ead
+    plaintext = identifier + keys.encode_identifier(kid_r) + encode_bytes(mac) + ead
     ciphertext = keys.xor(plaintext, keys.kdf(prk_2e, keys.KEYSTREAM_2, th_2, len(plaintext)))
-    th_3 = keys.transcript(encode(th_2), plaintext, cred_r)
-    return encode(g_y + ciphertext), HalfOpen(suite.number, ephemeral.secret, th_3, prk_3e2m)
+    th_3 = keys.transcript(encode_bytes(th_2), plaintext, cred_r)
+    return encode_bytes(g_y + ciphertext), HalfOpen(suite.number, ephemeral.secret, th_3, prk_3e2m)
 
 
 def read_3(half: HalfOpen, message_3: bytes) -> Unverified:

@@ -74,7 +74,9 @@ class LedgerAppraiser:
         Raises :class:`TransportError`, :class:`firstlight.errors.ProofError` if records cannot be had or proven.
         """
         batch = facts.batch
-        subject = Subject(leaf.attestation_key, nonce, batch.issuer, batch.model, batch.reference_issuers)
+        subject = Subject(
+            leaf.attestation_key, nonce, batch.issuer, batch.model, batch.reference_issuers, leaf.attestation
+        )
         head = self._view.at(facts.height)
         basis: tuple[str, ...] = ()
         try:

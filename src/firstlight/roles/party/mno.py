@@ -118,7 +118,8 @@ def keep_subscription(connection: sqlite3.Connection, entry: Entry, grant: NewGr
     """Keep a new grant's subscription in the transaction that commits its exchange (``stores.exchanges.GrantHook``)."""
     credentials = Credentials(grant.identifier.removeprefix(SUPI), grant.secret[:16], grant.secret[16:])
     slot = slot_of(entry.batch, entry.index, grant.origin)
-    subscriptions.insert(connection, Subscription(credentials, 0, SubscriptionStatus.PENDING, slot, grant.id))
+    subscription = Subscription(credentials, 0, SubscriptionStatus.PENDING, slot, grant.id)
+    subscriptions.insert(connection, subscription, first=entry.version == 0)
 
 
 def open_exchanges(database: Path) -> ExchangeStore:

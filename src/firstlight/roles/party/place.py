@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from firstlight.chain.light import Policy
-from firstlight.custody.system import SystemClock, SystemRandom
+from firstlight.custody.system import SystemClock, SystemEphemerals, SystemRandom
 from firstlight.engines.port import Genesis
 from firstlight.errors import ConfigError, MalformedError, StoreError
 from firstlight.files import read_limited, write_atomic
@@ -190,6 +190,7 @@ class Room(contextlib.ExitStack):
             orders=self.exchanges,
             exchanges=self.exchanges,
             random=place.random,
+            ephemerals=SystemEphemerals(),
         )
 
     def desk(self, grantor: Grantor, tokens: Keys | None = None) -> Desk:

@@ -121,9 +121,8 @@ def keep_certificate(connection: sqlite3.Connection, entry: Entry, grant: NewGra
     """Keep a new grant's certificate in the transaction that commits its exchange (``stores.exchanges.GrantHook``)."""
     serial = int.from_bytes(grant.secret)
     slot = slot_of(entry.batch, entry.index, grant.origin)
-    certificates.insert(
-        connection, NewCertificate(grant.identifier, serial, grant.id, slot, grant.issued_at, grant.expires)
-    )
+    certificate = NewCertificate(grant.identifier, serial, grant.id, slot, grant.issued_at, grant.expires)
+    certificates.insert(connection, certificate, first=entry.version == 0)
 
 
 def open_exchanges(database: Path) -> ExchangeStore:
