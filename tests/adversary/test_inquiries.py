@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from firstlight.cli.demo.commands import arguments, run
+from firstlight.cli.demo.commands import CommandError, arguments, run
 from firstlight.custody.file import AgreementKey
 from firstlight.custody.system import SystemRandom
 from firstlight.encoding import encode
@@ -348,7 +348,10 @@ def between(lab: Lab, role: str) -> Iterator[Interceptor]:
 
 def status(lab: Lab, orders: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return what the owner's command says of these orders, by role."""
-    found = run("owner", "status", lab.places.owner, "--at-parties").values["parties"]
+    try:
+        found = run("owner", "status", lab.places.owner, "--at-parties").values["parties"]
+    except CommandError as error:
+        pytest.fail(f"whatever a party answers is that party's error, and no crash: {error}")
     return {one["role"]: one for one in found if one["order"] in orders}
 
 
