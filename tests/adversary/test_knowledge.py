@@ -41,13 +41,23 @@ def device(lab: Lab) -> Device:
     place = lab.device()
     lab.connects(place)
     lab.settle()
+    return described(place, lab)
+
+
+def stored_grants(place: Path) -> list[StoredGrant]:
+    """Return the grants of a device that has connected."""
+    stored = [StoredGrant.decode(path.read_bytes()) for path in (place / GRANTS).glob("*.cbor")]
+    assert len(stored) == 2
+    return stored
+
+
+def described(place: Path, lab: Lab) -> Device:
+    """Return what there is to know about a device that has connected."""
     hand = Hand(lab, place)
     birth, acted = hand.birth, Sight.decode((place / VIEW).read_bytes()).acted
     assert acted is not None
     opened = acted.plan()
-    stored = [StoredGrant.decode(path.read_bytes()) for path in (place / GRANTS).glob("*.cbor")]
-    assert len(stored) == 2
-    sim = next(one.sim for one in stored if one.sim is not None)
+    sim = next(one.sim for one in stored_grants(place) if one.sim is not None)
     own = {
         "identity key": birth.identity[1:],
         "attestation key": birth.attestation[1:],
@@ -162,3 +172,59 @@ def test_the_ledger_names_no_device_and_nobody_s_choice(lab: Lab, device: Device
     }
     assert found == set()
     assert device.plan["operator"] in data
+
+
+def test_a_gateway_that_notes_all_that_passes_learns_what_is_asked_for_and_no_more(lab: Lab) -> None:
+    """A gateway writes down every byte of a device's journey, of its owner's mail and of receipts.
+
+    It sees which operator it relays to, and of which parties a device has records proven: that much is asked for by
+    name. Neither keys nor place of the device are in it, nor orders, salts, credentials, nor what a receipt says.
+    """
+    mark, place = len(lab.interceptor.seen), lab.device()
+    lab.connects(place)
+    made = described(place, lab)
+    passed = [(asked, given) for asked, given in lab.interceptor.seen[mark:] if given is not None]
+    paths = {asked.path.partition("?")[0] for asked, _ in passed}
+    relayed = f"/relay/{made.plan['operator'].hex()}/.well-known/edhoc"
+    assert {"/v1/mail", "/v1/bundles", "/v1/receipts", relayed} <= paths
+    data = [one for asked, given in passed for one in (asked.path.encode(), asked.body, given.body)]
+
+    def seen(wanted: Mapping[str, bytes]) -> set[str]:
+        return {what for what, one in wanted.items() if any(word in part for word in spellings(one) for part in data)}
+
+    hidden = {what: one for what, one in made.plan.items() if what not in ("operator", "provider")}
+    assert seen({**made.own, **hidden, **made.credentials}) == set()
+    assert seen({"batch": bytes.fromhex(lab.batch), "operator": made.plan["operator"]}) == {"batch", "operator"}
+    relays = {asked.path for asked, _ in passed if asked.path.startswith("/relay/")}
+    assert relays == {relayed}, "services are not reached through it"
+    asked_for = b"party/" + made.plan["provider"].hex().encode()
+    naming = {asked.path for asked, _ in passed if made.plan["provider"] in asked.body or asked_for in asked.body}
+    assert naming <= {"/v1/bundles"}, "a record is asked for by its name, and that is where the name stands"
+    grants = [one.grant.id for one in stored_grants(place)]
+    assert seen({str(number): grant for number, grant in enumerate(grants)}) == set()
+
+
+@pytest.mark.parametrize(
+    ("together", "learnt"),
+    [
+        (("mno", "sp"), {"identity key", "attestation key", "salt", "leaf", "network order", "service order"}),
+        (("gateway", "node", "sp"), {"identity key", "attestation key", "salt", "leaf", "service order"}),
+        (("gateway", "node", "mno"), {"identity key", "attestation key", "salt", "leaf", "network order"}),
+    ],
+    ids=lambda value: "-".join(sorted(value)) if isinstance(value, tuple) else "",
+)
+def test_who_puts_together_what_each_knows_learns_the_sum_and_no_more(
+    lab: Lab, device: Device, together: tuple[str, ...], learnt: set[str]
+) -> None:
+    """Operator and provider match a device by batch and index, or a gateway helps one of them: no secret follows.
+
+    Nobody among them has what opens mail, what owners' receipts are sealed to, or a credential that another has made.
+    """
+    ids = ("operator", "provider")
+    wanted = {**device.own, **{what: one for what, one in device.plan.items() if what not in ids}}
+    found = set[str]().union(*(known(lab.state(role), wanted) for role in together))
+    allowed = learnt | {f"{kind} salt" for kind in ("network", "service") if f"{kind} order" in learnt}
+    assert {one for one in learnt if one.endswith("order")} <= found <= allowed
+    assert not {"mailbox secret", "profile", "receipt key"} & found
+    secrets_of_the_network = known(lab.places.sp, device.credentials) | known(lab.places.gateway, device.credentials)
+    assert secrets_of_the_network == set()
