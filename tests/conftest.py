@@ -7,12 +7,15 @@ import os
 import random
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from tests.sampling import FULL
 
 from firstlight.cli.processes import Family
+from firstlight.engines.cometbft_process import find
+from firstlight.errors import ConfigError
 from firstlight.testing.lab import Lab, open_lab
 
 DEVICES = 250
@@ -50,6 +53,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("lab")
     with Family(root / "output") as family:
         yield from open_lab(root, family, devices=DEVICES, settings=SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def cometbft() -> Path:
+    """The CometBFT that `bin/test` has built, or one on PATH; without one a test is skipped, which fails in CI."""
+    try:
+        return find("cometbft")
+    except ConfigError as error:
+        pytest.skip(str(error))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

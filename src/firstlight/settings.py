@@ -32,6 +32,11 @@ Days = Annotated[int, Range(1, 36_500)]
 Span = Annotated[int, Range(1, 2**31)]
 FileName = Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")]
 Host = Annotated[str, Text(r"[A-Za-z0-9.:-]{1,80}")]
+EngineName = Annotated[str, Text(r"embedded|cometbft")]
+Program = Annotated[str, Text(r"[A-Za-z0-9/._~+-]{1,200}")]
+Peer = Annotated[str, Text(r"[0-9a-f]{40}@[A-Za-z0-9.:-]{1,80}:[0-9]{1,5}")]
+PeersList = Annotated[tuple[Peer, ...], Count(64)]
+SocketName = Annotated[str, Text(r"unix:/[ -~]{1,100}|[A-Za-z0-9.:-]{1,80}:[0-9]{1,5}")]
 DnsName = Annotated[str, Text(r"[a-z0-9]([a-z0-9.-]{0,78}[a-z0-9])?")]
 NetworkName = Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9:.-]{0,63}")]
 Destination = Annotated[str, Text(r"[A-Za-z0-9.:-]{1,80}:(\*|[1-9][0-9]{0,4})")]
@@ -74,6 +79,17 @@ class NodeSettings(Served):
     chain: Annotated[ChainId, About("chain id")]
     genesis: Annotated[FileName, About("genesis file in this directory")] = "genesis.cbor"
     database: Annotated[FileName, About("ledger file in this directory")] = "ledger.sqlite"
+    engine: Annotated[EngineName, About("who orders transactions: this process alone, or CometBFT")] = "embedded"
+    cometbft: Annotated[Program, About("CometBFT to start: a name on PATH, or a path")] = "cometbft"
+    rpc: Annotated[Url | None, About("RPC of a CometBFT that runs already; none: start one")] = None
+    abci: Annotated[SocketName, About("where that CometBFT finds the application (its proxy_app)")] = "127.0.0.1:26658"
+    peers: Annotated[PeersList, About("other validators, as ID@host:port")] = ()
+    peer_host: Annotated[Host, About("address to listen on for other validators")] = "127.0.0.1"
+    peer_port: Annotated[Port, About("port for them; 0: the system chooses")] = 0
+    idle_seconds: Annotated[Span, About("an empty block at least so often, so that headers have the time")] = 30
+    snapshot_blocks: Annotated[
+        int, Range(0, 2**31), About("blocks between two snapshots for nodes that join; 0: none")
+    ] = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,7 +85,65 @@ def venv(tmp_path: Path) -> Path:
     program(path / "bin", "pytest", f'echo "$FIRSTLIGHT_FULL|$*" > {tmp_path}/pytest; echo "3 passed in 0.1s"')
     script = f'. {LIBRARY}; stamp_of "$(find_python)" > "$VENV/.stamp"'
     assert bash(script, tmp_path, FIRSTLIGHT_VENV=str(path)).returncode == 0
+    program(made(tmp_path), "cometbft", "echo 0.38.25")
     return path
+
+
+def made(home: Path) -> Path:
+    """Return where CometBFT is kept."""
+    place = home / ".cache" / "firstlight" / "bin"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+GO = """
+[ "$1" = env ] && { echo go1.26.1; exit; }
+echo "$* $CGO_ENABLED" >> "$HOME/calls"
+printf '#!/bin/bash\\necho 0.38.25\\n' > "$GOBIN/cometbft"; chmod +x "$GOBIN/cometbft"
+"""
+
+
+def comet(path: Path) -> subprocess.CompletedProcess[str]:
+    return bash(f". {LIBRARY}; . {LIBRARY.with_name('cometbft.sh')}; cometbft", path)
+
+
+def test_cometbft_is_built_once_with_the_go_that_is_there(tmp_path: Path) -> None:
+    program(tmp_path, "go", GO)
+    done = comet(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "building CometBFT 0.38.25 with go1.26.1" in done.stderr
+    assert (tmp_path / "calls").read_text() == "install github.com/cometbft/cometbft/cmd/cometbft@v0.38.25 0\n"
+    assert sorted(one.name for one in made(tmp_path).parent.iterdir()) == [".lock", "bin"]
+    again = comet(tmp_path)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert len((tmp_path / "calls").read_text().splitlines()) == 1
+
+
+def test_another_version_of_cometbft_is_replaced(tmp_path: Path) -> None:
+    program(tmp_path, "go", GO)
+    program(made(tmp_path), "cometbft", "echo 0.38.24")
+    assert comet(tmp_path).returncode == 0
+    assert "0.38.25" in (made(tmp_path) / "cometbft").read_text()
+
+
+def test_a_build_that_fails_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    program(tmp_path, "go", '[ "$1" = env ] && { echo go1.26.1; exit; }; echo no network >&2; exit 1')
+    done = comet(tmp_path)
+    assert done.returncode == 4
+    assert "no network" in done.stderr
+    assert "could not be built" in done.stderr
+    assert list(made(tmp_path).iterdir()) == []
+    assert sorted(one.name for one in made(tmp_path).parent.iterdir()) == [".lock", "bin"]
+
+
+def test_without_cometbft_the_other_checks_run_and_ci_fails(venv: Path) -> None:
+    (made(venv.parent) / "cometbft").unlink()
+    program(venv / "bin", "go", '[ "$1" = env ] && { echo go1.26.1; exit; }; echo no network >&2; exit 1')
+    done = checks(venv)
+    assert done.returncode == 0
+    assert "cometbft FAILED" in done.stdout
+    assert "skipped" in done.stderr
+    assert bash(f"{ROOT}/bin/test", venv.parent, FIRSTLIGHT_VENV=str(venv), CI="true").returncode == 1
 
 
 def checks(venv: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -66,6 +66,15 @@ class Question:
         return verify(self.trusted, self.untrusted, self.policy, self.now)
 
 
+@dataclass(frozen=True, slots=True)
+class SignedCommit:
+    """A header and its commit; ``addresses`` are those beside its entries."""
+
+    header: Header
+    commit: Commit
+    addresses: tuple[bytes, ...]
+
+
 def parse_question(data: bytes) -> Question:
     """Read ``{"trusted", "untrusted", "trust_level", "trusting_period_s", "max_clock_drift_s", "now"}``.
 
@@ -87,6 +96,45 @@ def parse_question(data: bytes) -> Question:
     named, _ = _member(trusted, "next_validator_set", "trusted", _validator_set)
     block, fault = _signed_header(untrusted)
     return Question(Trusted(header, named), block, policy, _member(top, "now", "", _time), fault)
+
+
+def parse_commit(data: bytes) -> SignedCommit:
+    """Read the answer of ``/commit``: ``{"result": {"signed_header"}}``.
+
+    Raises :class:`MalformedError` as :func:`parse_question`; ``rpc-error`` if it is an error.
+    """
+    signed = _member(_result(data), "signed_header", "result", _object)
+    header = _member(signed, "header", "result.signed_header", _header)
+    commit, addresses = _member(signed, "commit", "result.signed_header", _commit)
+    return SignedCommit(header, commit, addresses)
+
+
+def parse_validators(data: bytes) -> tuple[list[Validator], int]:
+    """Read a page of ``/validators``: ``{"result": {"validators", "total"}}``; how many there are in all is ``total``.
+
+    Raises :class:`MalformedError` as :func:`parse_commit`, and ``bad-form`` for an address that is not its key's.
+    """
+    result = _result(data)
+    listed = _list(result, "validators", "result", _validator)
+    for index, (validator, address) in enumerate(listed):
+        if validator.address != address:
+            _fail(f"result.validators[{index}].address", "not that of its key")
+    return [validator for validator, _ in listed], _member(result, "total", "result", _int64)
+
+
+def parse_result(data: bytes) -> Mapping[str, Any]:
+    """Read any answer and return its result; errors as :func:`parse_commit`."""
+    return _result(data)
+
+
+def _result(data: bytes) -> Mapping[str, Any]:
+    top = _object(_load(data), "")
+    error = top.get("error")
+    if error is not None:
+        fields = _object(error, "error")
+        detail = fields.get("data") or fields.get("message") or ""
+        raise MalformedError("rpc-error", str(detail)[:400])
+    return _member(top, "result", "", _object)
 
 
 def _signed_header(block: Mapping[str, Any]) -> tuple[SignedHeader, str]:

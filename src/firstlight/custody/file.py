@@ -161,5 +161,9 @@ class ValidatorKey:
         """Return the 64-byte signature of ``message``."""
         return self._private.sign(message)
 
+    def handed_over(self) -> bytes:
+        """Return the private key (seed and public key, 64 bytes), for a validator that is another program."""
+        return self._private.private_bytes_raw() + self.public
+
     def __repr__(self) -> str:
         return f"ValidatorKey({self.public.hex()})"

@@ -26,7 +26,7 @@ from firstlight.chain.root import known_epoch
 from firstlight.discovery.bundle import BundleRequest, StateProof
 from firstlight.engines.blocks import Block, BlockMaker, outcome_bytes
 from firstlight.engines.library import Library
-from firstlight.engines.port import Committed, Counts, Genesis, ProofParts, View
+from firstlight.engines.port import Committed, Counts, Genesis, ProofParts, SignedBlock, View
 from firstlight.engines.store import PageRow, Step, Store
 from firstlight.errors import ConfigError, FirstlightError, MalformedError, ProofError, RuleError, StoreError
 from firstlight.ledger.draft import Outcome
@@ -212,6 +212,11 @@ class EmbeddedEngine:
     def header(self, height: int) -> Block | None:
         """Return header and commit of any height; nothing if there is no such block."""
         return self._store.block(height)
+
+    def signed(self, height: int = 0) -> SignedBlock | None:
+        """Return what closes the block at ``height`` (0: the newest head); nothing if there is no such block."""
+        block = Block(self._head.header, self._head.commit, b"") if height == 0 else self._store.block(height)
+        return None if block is None else SignedBlock(block.header, block.commit, self.validators, self.validators)
 
     def transactions(self, height: int) -> tuple[bytes, ...]:
         """Return the transactions of the block at ``height``."""

@@ -135,15 +135,51 @@ class View:
         return statement
 
 
+@dataclass(frozen=True, slots=True)
+class SignedBlock:
+    """A header with its commit, the validators of its height and those that it names for the next."""
+
+    header: Header
+    commit: Commit
+    validators: ValidatorSet
+    next_validators: ValidatorSet
+
+
 class Engine(Protocol):
     """Runs the ledger's state machine. All methods may be called from any thread."""
+
+    @property
+    def chain(self) -> str:
+        """The chain's id."""
+        ...
+
+    @property
+    def genesis(self) -> Genesis:
+        """What the chain began with."""
+        ...
 
     def submit_soon(self, data: bytes) -> Future[Committed]:
         """Hand a transaction in; the future is done when it is durable and its proof verifies, or refused."""
         ...
 
+    def head(self) -> View:
+        """Return the newest head and the state that it proves."""
+        ...
+
     def view(self, height: int = 0) -> View:
         """Return the newest head, or that of a height not long ago."""
+        ...
+
+    def signed(self, height: int = 0) -> SignedBlock | None:
+        """Return what closes the block at ``height`` (0: the newest head); nothing if there is no such block."""
+        ...
+
+    def counts(self) -> Counts:
+        """Return how much there is."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
         ...
 
     def status(self, transaction: bytes) -> Committed | None:

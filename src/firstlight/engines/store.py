@@ -1,8 +1,8 @@
-"""The embedded engine's file: SQLite in WAL mode with synchronous FULL, one transaction for each block.
+"""An engine's file: SQLite in WAL mode with synchronous FULL, one transaction for each block.
 
-Tables: ``meta`` (genesis), ``blocks``, ``transactions`` with ``counts`` by kind, ``records`` (the newest state), and
-``pages`` of ownership tries. Pages are kept by the height that wrote them as long as a head that is still served
-needs them.
+Tables: ``meta`` (genesis; under CometBFT, which keeps the blocks itself, also which one was applied last), ``blocks``,
+``transactions`` with ``counts`` by kind, ``records`` (the newest state), and ``pages`` of ownership tries. Pages are
+kept by the height that wrote them as long as a head that is still served needs them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from firstlight.chain.block import Header
+from firstlight.chain.block import Header, Nanoseconds
 from firstlight.chain.commit import Commit
-from firstlight.encoding import decode
+from firstlight.encoding import Bytes32, Record, Uint, decode
 from firstlight.engines.blocks import Block
 from firstlight.engines.port import Committed, Genesis
 from firstlight.errors import StoreError
@@ -52,6 +52,15 @@ PageRow = tuple[bytes, int, int, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Applied(Record):
+    """The last block whose transactions have been applied, where somebody else keeps the blocks."""
+
+    height: Uint
+    time: Nanoseconds
+    app_hash: Bytes32
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """What one block and its successors add to the file."""
 
@@ -62,6 +71,12 @@ class Step:
     pages: Sequence[PageRow]
     floor: int
     """The lowest height whose pages are still needed."""
+    applied: Applied | None = None
+
+    @property
+    def height(self) -> int:
+        """The height of the block whose transactions these are."""
+        return self.blocks[0].header.height if self.applied is None else self.applied.height
 
 
 class Store:
@@ -73,6 +88,7 @@ class Store:
         Raises :class:`StoreError`: ``ledger-locked`` (another process has it), ``ledger-unreadable`` (not such a file),
         ``schema-too-new`` (made by a newer Firstlight).
         """
+        self._path = path
         self._lock = _hold(path.with_name(path.name + ".lock"))
         self._reading = threading.Lock()
         try:
@@ -121,7 +137,19 @@ class Store:
                     self._writer.execute("ROLLBACK")
                 raise
 
+    def replace(self, step: Step) -> None:
+        """Write a whole state in place of the one that is there, in one transaction; ``ledger-not-written``."""
+        with self._transaction() as connection:
+            for table in ("blocks", "transactions", "counts", "records", "pages"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a name of ours
+            _write(connection, step)
+
     # --- reading ----------------------------------------------------------------------------------
+
+    def applied(self) -> Applied | None:
+        """Return the last block that was applied; nothing if there is none, or where the blocks are in this file."""
+        row = self._one("SELECT value FROM meta WHERE name = 'applied'", ())
+        return None if row is None else Applied.decode(row[0])
 
     def genesis(self) -> Genesis | None:
         """Return the genesis; nothing in a new file."""
@@ -172,10 +200,49 @@ class Store:
             raise StoreError("page-missing", f"page {level}/{number} of batch {batch.hex()} at height {height}")
         return bytes(row[0])
 
+    def frozen(self) -> Frozen:
+        """Return this moment's state, for reading in any one thread while the file goes on; close it."""
+        return Frozen(self._path)
+
     def _one(self, sql: str, arguments: Sequence[object]) -> tuple[Any, ...] | None:
         with self._reading, _wrapped("ledger-unreadable"):
             row: tuple[Any, ...] | None = self._reader.execute(sql, arguments).fetchone()
             return row
+
+
+class Frozen:
+    """The state of one moment, read from the file while others write; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Hold on to the newest state; :class:`StoreError` (``ledger-unreadable``)."""
+        with _wrapped("ledger-unreadable"):
+            self._connection = _connect(path)
+            self._connection.execute("BEGIN")
+            row = self._connection.execute("SELECT value FROM meta WHERE name = 'applied'").fetchone()
+        self.applied = None if row is None else Applied.decode(row[0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def records(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the records by name, in the order of their names."""
+        with _wrapped("ledger-unreadable"):
+            yield from self._connection.execute("SELECT name, value FROM records ORDER BY name")
+
+    def pages(self) -> Iterator[tuple[bytes, int, int, bytes]]:
+        """Yield batch, level, number and bytes of each page in its newest version, in that order."""
+        sql = "SELECT batch, level, number, data FROM pages ORDER BY batch, level, number, height"
+        last: tuple[bytes, int, int, bytes | None] | None = None
+        with _wrapped("ledger-unreadable"):
+            for row in self._connection.execute(sql):
+                if last is not None and last[:3] != row[:3] and last[3] is not None:
+                    yield (*last[:3], last[3])
+                last = row
+        if last is not None and last[3] is not None:
+            yield (*last[:3], last[3])
 
 
 class PagesAt:
@@ -209,7 +276,9 @@ def _write(connection: sqlite3.Connection, step: Step) -> None:
     )
     connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?)", step.records.items())
     if step.pages:
-        _write_pages(connection, step.pages, step.blocks[0].header.height, step.floor)
+        _write_pages(connection, step.pages, step.height, step.floor)
+    if step.applied is not None:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('applied', ?)", (step.applied.encode(),))
 
 
 def _write_pages(connection: sqlite3.Connection, pages: Iterable[PageRow], height: int, floor: int) -> None:

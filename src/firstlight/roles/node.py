@@ -1,4 +1,4 @@
-"""A ledger node: the embedded engine behind HTTP.
+"""A ledger node: an engine behind HTTP, the embedded one or CometBFT.
 
 Submissions go to the engine, whose thread puts what comes together into one block; proofs are made in one worker
 thread, so that the event loop waits for neither. The URLs of witnesses stand in ``witnesses.json`` of the state
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -24,8 +24,9 @@ from firstlight.custody.file import ValidatorKey
 from firstlight.custody.system import SystemClock
 from firstlight.discovery.bundle import BundleRequest
 from firstlight.engines.embedded import EmbeddedEngine
-from firstlight.engines.port import Committed
-from firstlight.errors import MalformedError, ProofError, RuleError, SignatureError
+from firstlight.engines.port import Committed, Engine
+from firstlight.errors import ConfigError, MalformedError, ProofError, RuleError, SignatureError
+from firstlight.files import private_directory
 from firstlight.ledger.transaction import MAX_BYTES, parse
 from firstlight.logs import Log, adopt_libraries, open_log
 from firstlight.ports import Clock
@@ -41,6 +42,8 @@ from firstlight.transports.client import CBOR, HttpClient, Limits
 from firstlight.transports.http import application, as_json, cbor, raw, read_body, read_record
 
 WITNESS_LIMITS = Limits(seconds=5.0, connect_seconds=2.0, response=1_024)
+START_SECONDS = 30.0
+"""How long a node waits for its first head before it serves all the same."""
 _DIGITS = 19
 _HIGHEST = 2**63 - 1
 _R = TypeVar("_R")
@@ -51,7 +54,7 @@ _P = TypeVarTuple("_P")
 class Node:
     """What a node serves from."""
 
-    engine: EmbeddedEngine
+    engine: Engine
     executor: ThreadPoolExecutor
     source: EngineSource
     bundles: BundleService
@@ -84,16 +87,15 @@ class Node:
 
     async def header(self, which: str) -> HeaderAnswer:
         """Return the header of a height, or the newest; :class:`MalformedError` (``not-found``)."""
-        validators = self.engine.validators
-        if which == "latest":
-            head = self.engine.head()
-            return HeaderAnswer(head.header, head.commit, validators, validators)
-        if not which.isdecimal() or not which.isascii() or len(which) > _DIGITS or int(which) > _HIGHEST:
-            raise MalformedError("not-found", "a height is a number, or latest")
-        block = await self.in_thread(self.engine.header, int(which))
-        if block is None:
+        height = 0
+        if which != "latest":
+            if not which.isdecimal() or not which.isascii() or len(which) > _DIGITS or int(which) > _HIGHEST:
+                raise MalformedError("not-found", "a height is a number, or latest")
+            height = int(which)
+        found = await self.in_thread(self.engine.signed, height) if which == "latest" or height else None
+        if found is None:
             raise MalformedError("not-found", f"no block at height {which}")
-        return HeaderAnswer(block.header, block.commit, validators, validators)
+        return HeaderAnswer(found.header, found.commit, found.validators, found.next_validators)
 
     async def counts(self) -> dict[str, object]:
         """Return how much there is on the ledger."""
@@ -153,9 +155,7 @@ def _identifier(text: str) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def running(
-    engine: EmbeddedEngine, state_dir: Path, log: Log, *, witnesses: Sequence[str] = ()
-) -> AsyncIterator[Node]:
+async def running(engine: Engine, state_dir: Path, log: Log, *, witnesses: Sequence[str] = ()) -> AsyncIterator[Node]:
     """Run a node over an open ``engine``; ``witnesses`` are asked beside those in the state directory's file."""
     executor = ThreadPoolExecutor(1, "firstlight-node")
     try:
@@ -185,12 +185,76 @@ def open_engine(state_dir: Path, clock: Clock) -> EmbeddedEngine:
     return EmbeddedEngine.open(database, signer=signer, clock=clock, genesis=genesis)
 
 
-async def serve_node(state_dir: Path, witnesses: Sequence[str] = ()) -> None:
-    """Run the node of a state directory until SIGTERM or SIGINT; errors as :func:`open_engine`."""
+@contextlib.contextmanager
+def engine_of(state_dir: Path, settings: NodeSettings, clock: Clock, log: Log) -> Iterator[Engine]:
+    """Run the engine that the settings name; errors as :func:`open_engine` and :func:`on_comet`."""
+    if settings.engine == "cometbft":
+        with on_comet(state_dir, settings, clock, log) as engine:
+            yield engine
+    else:
+        with open_engine(state_dir, clock) as embedded:
+            yield embedded
+
+
+@contextlib.contextmanager
+def on_comet(state_dir: Path, settings: NodeSettings, clock: Clock, log: Log) -> Iterator[Engine]:
+    """Run the ledger on CometBFT: one that is started and watched, or one that runs already (setting ``rpc``).
+
+    Without ``validator.pem`` the node follows the others and does not vote. Raises :class:`ConfigError`
+    (``cometbft-missing``, ``cometbft-version``, ``protobuf-missing``) and what :func:`open_engine` raises.
+    """
+    with _extra():
+        from firstlight.engines.cometbft_home import Peers
+        from firstlight.engines.cometbft_node import Own, Running
+        from firstlight.engines.cometbft_node import running as running_comet
+        from firstlight.engines.cometbft_process import find
+    how: Own | Running
+    if settings.rpc is None:
+        key = state_dir / VALIDATOR
+        secret = ValidatorKey.load(key).handed_over() if key.exists() else None
+        peers = Peers(settings.peer_host, settings.peer_port, settings.peers)
+        how = Own(find(settings.cometbft), peers, secret, settings.chain, settings.idle_seconds)
+    else:
+        how = Running(settings.rpc, settings.abci)
+    genesis = read_genesis(state_dir / settings.genesis)
+    database = state_dir / settings.database
+    blocks = settings.snapshot_blocks
+    with running_comet(state_dir, database, genesis, how, clock=clock, log=log, snapshot_blocks=blocks) as engine:
+        if not engine.wait_ready(START_SECONDS):
+            log.warning("ledger-not-ready", detail="no block yet: are enough of the other validators there?")
+        yield engine
+
+
+def peer_address(state_dir: Path) -> str:
+    """Return where other validators reach the CometBFT of a state directory: ``ID@host:port``; :class:`ConfigError`."""
     settings = load(NodeSettings, state_dir)
+    with _extra():
+        from firstlight.engines.cometbft_home import Peers, address
+        from firstlight.engines.cometbft_node import HOME
+    return address(private_directory(state_dir / HOME), Peers(settings.peer_host, settings.peer_port))
+
+
+@contextlib.contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError("protobuf-missing", str(error), hint="pip install 'firstlight[cometbft]'") from error
+
+
+async def serve_node(
+    state_dir: Path, witnesses: Sequence[str] = (), *, engine: str | None = None, rpc: str | None = None
+) -> None:
+    """Run the node of a state directory until SIGTERM or SIGINT; errors as :func:`engine_of`.
+
+    ``engine`` and ``rpc`` stand in the place of those of the settings.
+    """
+    settings = load(NodeSettings, state_dir)
+    if engine is not None or rpc is not None:
+        settings = replace(settings, engine=engine or "cometbft", rpc=rpc or settings.rpc)
     clock = SystemClock()
     log = open_log(state_dir, "node", clock)
     adopt_libraries(log)
-    with open_engine(state_dir, clock) as engine:
-        async with running(engine, state_dir, log, witnesses=witnesses) as node:
+    with engine_of(state_dir, settings, clock, log) as ledger:
+        async with running(ledger, state_dir, log, witnesses=witnesses) as node:
             await serve_role(node_app(node, log), state_dir, settings)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from firstlight.discovery.bundle import BundleRequest
-from firstlight.engines.embedded import EmbeddedEngine
+from firstlight.engines.port import Engine
 from firstlight.errors import FirstlightError, MalformedError, TransportError
 from firstlight.roles.wire import MAX_PROOFS, Proofs, ProofsRequest, ProvenState
 from firstlight.transports.body import CBOR, Poster
@@ -16,7 +16,7 @@ from firstlight.transports.body import CBOR, Poster
 class EngineSource:
     """The proofs of an engine (:class:`firstlight.roles.bundles.ProofSource`), made in a thread of ``executor``."""
 
-    def __init__(self, engine: EmbeddedEngine, executor: Executor) -> None:
+    def __init__(self, engine: Engine, executor: Executor) -> None:
         """Prove what ``engine`` holds."""
         self._engine = engine
         self._executor = executor
@@ -26,7 +26,7 @@ class EngineSource:
         return await asyncio.get_running_loop().run_in_executor(self._executor, prove, self._engine, requests)
 
 
-def prove(engine: EmbeddedEngine, requests: Sequence[BundleRequest]) -> Proofs:
+def prove(engine: Engine, requests: Sequence[BundleRequest]) -> Proofs:
     """Return what ``engine`` proves under its newest head, or for a request that names one under that."""
     view = engine.head()
     newest = view.state.governance().root_version
