@@ -66,6 +66,7 @@ PLAIN = {
         "proven-state",
     ),
     *("receipt-query", "receipt-found", "receipt-page"),
+    "one-time-name",
 }
 INSIDE = {
     *("head-proof", "partial-header", "votes", "commit-sig", "validator-set", "validator"),

@@ -17,7 +17,7 @@ from firstlight.onboarding import messages
 from firstlight.plan import claims, order
 from firstlight.roles import trade, wire
 from firstlight.sealing import deposit, envelope, inquiry, receipt
-from firstlight.sim import aka, attach, suci
+from firstlight.sim import aka, attach, naming, suci
 from firstlight.trees import ownership, sparse
 
 PRELUDE = """
@@ -250,6 +250,7 @@ SECTIONS: Mapping[str, tuple[Entry, ...]] = {
     "attach": (
         attach.Identity,
         suci.Suci,
+        naming.OneTimeName,
         attach.Challenge,
         attach.Response,
         attach.SyncFailure,

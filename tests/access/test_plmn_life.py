@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,10 +22,16 @@ from firstlight.cli.demo.trade import Holding
 from firstlight.cli.demo.world import Addresses, Places, Setting, World, change_settings
 from firstlight.cli.processes import Family
 from firstlight.custody.system import SystemRandom
+from firstlight.errors import AccessError
 from firstlight.logs import Log
+from firstlight.plan.claims import PartyKind
+from firstlight.roles.device.gateways import Gateway
+from firstlight.roles.device.memory import GrantedSim, Memory
 from firstlight.roles.device.run import Plan, run
-from firstlight.roles.device.tools import Event, Tell, Tools
+from firstlight.roles.device.tools import Event, Tell, Tools, http_client
+from firstlight.sim.naming import OneTimeName
 from firstlight.sim.subscription import SubscriptionStatus
+from firstlight.sim.suci import Suci
 from firstlight.testing.eapol_access import EapolAccess
 from firstlight.testing.hostapd_world import needs
 
@@ -42,6 +50,11 @@ class Two:
     parties: dict[str, str]
     holding: Holding
     other: Path
+
+    @property
+    def device(self) -> Path:
+        (place,) = (path for path in self.places.devices.iterdir() if path.is_dir())
+        return place
 
     def server(self, state: Path) -> tuple[int, str]:
         return int(json.loads((state / "ports").read_text())["radius"]), (state / "access" / RADIUS).read_text()
@@ -77,22 +90,73 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
 
 def power(two: Two) -> tuple[EapolAccess, list[Event]]:
     """Give the device power until it is connected, with eapol_test for its supplicant."""
-    (place,) = (path for path in two.places.devices.iterdir() if path.is_dir())
     access = EapolAccess(dict(map(two.server, (two.places.mno, two.other))), SystemRandom())
     events: list[Event] = []
 
     def make(log: Log, tell: Tell) -> Tools:
         return replace(Tools.real(log, tell), network=access)
 
-    assert run([place], Plan(once=True, seconds=LONG), events.append, make=make), [event.code for event in events]
+    assert run([two.device], Plan(once=True, seconds=LONG), events.append, make=make), [event.code for event in events]
     return access, events
+
+
+def test_a_subscription_that_was_copied_is_refused_and_its_owner_hears_of_it(two: Two) -> None:
+    """Somebody has copied a device's memory and attaches with it beside the device; nobody else can tell them apart."""
+    power(two)
+    copied = two.places.root / "copied"
+    shutil.copytree(two.device, copied)
+    power(two)
+    before = alarms(two)
+    assert before == {"mno": [], "sp": []}
+    assert attaches(two, copied) is False
+    assert codes(two.places.mno)[-1] == "subscription-copied"
+    found = alarms(two)
+    assert found == {"mno": [0], "sp": []}
+    command("mno", "clear-alarm", two.places.mno, two.holding.batch, 0, two.holding.tenure)
+    assert alarms(two) == before
+    power(two)
+
+
+def attaches(two: Two, directory: Path) -> bool:
+    """Attach once with what a directory holds, as its device does."""
+    memory = Memory.open(directory)
+    try:
+        acted = memory.sight.acted
+        assert acted is not None
+        (stored,) = memory.grants.of(acted.plan().network.party, PartyKind.NETWORK, acted.origin)
+        access = EapolAccess(dict([two.server(two.places.mno)]), SystemRandom())
+
+        class Through:
+            async def name(self, concealed: Suci) -> OneTimeName:
+                client = http_client(None)
+                try:
+                    return await Gateway(two.addresses.gateway, client).one_time_name(stored.party, concealed)
+                finally:
+                    await client.aclose()
+
+        with suppress(AccessError):
+            asyncio.run(access.attach(GrantedSim(memory.grants, stored), Through()))
+        return access.tried[-1][1]
+    finally:
+        memory.close()
+
+
+def alarms(two: Two) -> dict[str, list[int]]:
+    """Return for which devices alarms stand, as the owner is told when he asks."""
+    told = command("owner", "status", two.places.owner, "--at-parties").values["parties"]
+    return {one["role"]: [alarm["index"] for alarm in one["alarms"]] for one in told}
+
+
+def codes(state: Path) -> list[str]:
+    lines = (state / "log.jsonl").read_text().splitlines()
+    return [line["code"] for line in map(json.loads, lines) if line.get("step") == "access"]
 
 
 @pytest.mark.long
 def test_a_device_moves_to_another_operator_with_its_owners_plan_and_the_old_subscription_is_dead(two: Two) -> None:
     here, there = two.server(two.places.mno)[0], two.server(two.other)[0]
     access, _ = power(two)
-    assert access.tried == [(here, True)]
+    assert set(access.tried) == {(here, True)}
     assert two.statuses(two.places.mno) == [SubscriptionStatus.ACTIVE]
     assert two.statuses(two.other) == []
 

@@ -7,6 +7,7 @@ certificate. hostapd must never be run with ``-K`` or ``-dd``, which print keys.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,7 +87,8 @@ class EapServer:
         """The UDP port on which RADIUS is answered."""
 
     async def start(self) -> None:
-        """Start it; errors as :meth:`Daemon.start`, ``port-unavailable``."""
+        """Start it; errors as :meth:`Daemon.start`."""
+        _sweep()
         self.port = self._wanted or free_udp_port()
         configuration = {
             "driver": "none",
@@ -129,6 +131,15 @@ class EapServer:
     @property
     def _socket(self) -> Path:
         return self._directory / _CONTROL / "lo"
+
+
+def _sweep() -> None:
+    """Remove the sockets that EAP servers have left where they died; the place is hostapd's own choice."""
+    for left in Path("/tmp").glob("eap_sim_db_*-*"):  # noqa: S108
+        pid = left.name.removeprefix("eap_sim_db_").partition("-")[0]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def configured(values: Mapping[str, str | int]) -> str:
