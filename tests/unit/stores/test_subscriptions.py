@@ -8,6 +8,7 @@ import pytest
 from firstlight.errors import AccessError, FirstlightError, SignatureError, StoreError
 from firstlight.sim import aka
 from firstlight.sim.subscription import Credentials, Subscription, SubscriptionStatus
+from firstlight.stores import subscriptions
 from firstlight.stores.subscriptions import Subscriptions, insert
 
 NOW = 1_800_000_000
@@ -276,3 +277,18 @@ def test_what_is_no_database_is_refused(path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         Subscriptions.open(path)
     assert caught.value.code == "database-unusable"
+
+
+def test_all_who_may_be_served_come_once_in_pages(store: Subscriptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriptions, "_PAGE", 2)
+    everybody = [make(number, slot=number.to_bytes(16)) for number in range(1, 8)]
+    for one in everybody:
+        store.add(one)
+    store.suspend(everybody[1].grant)
+    store.end(everybody[6].grant)
+    assert list(store.all_usable()) == [everybody[at] for at in (0, 2, 3, 4, 5)]
+    assert store.usable(imsi(everybody[0])) == everybody[0]
+    for at, code in ((1, "subscription-suspended"), (6, "subscription-dead")):
+        with pytest.raises(AccessError) as caught:
+            store.usable(imsi(everybody[at]))
+        assert caught.value.code == code
