@@ -205,6 +205,15 @@ class MnoSettings(PartySettings):
         Endpoint | None, About("where an osmo-hlr runs already (GSUP), as host:port; none: it runs as a child")
     ] = None
     hlr_database: Annotated[FilePath | None, About("that osmo-hlr's database file, on this machine")] = None
+    mode: Annotated[
+        str,
+        Text(r"plmn|snpn"),
+        About("what it grants: subscriptions of a public network, or certificates of a private one (EAP-TLS)"),
+    ] = "plmn"
+    aaa: Annotated[str, Text(r"hostapd|freeradius"), About("what decides by certificates: hostapd or freeradius")] = (
+        "hostapd"
+    )
+    server_name: Annotated[DnsName, About("name in the certificate of a private network's server")] = "aaa.localhost"
     access_port: Annotated[Port, About("port of the access network; 0: the system chooses")] = 0
     ports: Annotated[Interfaces, About("network interfaces that are its wired 802.1X ports (hostapd only)")] = ()
     lobby: Annotated[

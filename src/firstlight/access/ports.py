@@ -8,6 +8,7 @@ whatever terminates EAP can use it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from firstlight.sim.aka import Vector
@@ -44,6 +45,23 @@ class SimStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class TlsCredentials:
+    """What a device attaches to a private network with.
+
+    ``name`` is the common name of its certificate; ``certificate`` (the chain) and ``key`` are PEM files of its own,
+    the key 0600. The server's certificate must lead to one of ``anchors`` (DER) and carry the DNS name ``server``.
+    ``access`` is where the network is (``scheme://…``).
+    """
+
+    name: str
+    certificate: Path
+    key: Path
+    anchors: tuple[bytes, ...]
+    server: str
+    access: str = ""
+
+
 class Attachment(Protocol):
     """A device's way into the network, open until closed or ended by the operator."""
 
@@ -75,6 +93,14 @@ class NetworkAccess(Protocol):
         Raises :class:`firstlight.errors.AccessError`: ``attach-refused``, ``attach-unreachable``,
         ``attach-timeout``, ``attach-malformed``, ``network-not-authentic``, ``separation-missing``, ``wrong-network``,
         ``resync-failed``, ``no-naming``; what ``naming`` raises; :class:`firstlight.errors.StoreError` from the store.
+        """
+        ...
+
+    async def enter(self, own: TlsCredentials) -> Attachment:
+        """Do so with a certificate; where one is open, it goes on under the new one without an end in between.
+
+        Raises :class:`firstlight.errors.AccessError`: ``attach-refused``, ``attach-timeout``, ``attach-malformed``,
+        ``network-not-authentic``.
         """
         ...
 

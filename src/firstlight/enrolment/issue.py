@@ -168,6 +168,14 @@ def open_client(certificate: bytes, *, anchor: bytes, public: bytes, now: int) -
     return Issued(certificate, name, parsed.serial_number, expires)
 
 
+def certificate_name(certificate: bytes) -> str:
+    """Return the common name of a client's certificate (DER).
+
+    Raises :class:`MalformedError` (``certificate-malformed``, ``certificate-wrong-use``).
+    """
+    return _client_name(_load(certificate))
+
+
 def to_pem(certificate: bytes) -> bytes:
     """Return the PEM form of a certificate; :class:`MalformedError` (``certificate-malformed``)."""
     return _load(certificate).public_bytes(Encoding.PEM)

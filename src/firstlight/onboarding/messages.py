@@ -113,7 +113,11 @@ class SimGrant(Record):
 
 @dataclass(frozen=True, slots=True)
 class X509Grant(Record):
-    """A certificate chain (DER, leaf first), and what to check and use when connecting with it."""
+    """A certificate chain (DER, leaf first), and what to check and use when connecting with it.
+
+    A service names its broker and the device's topic; a private network where to attach, and in place of the topic its
+    own name.
+    """
 
     chain: Annotated[tuple[Der, ...], Count(4, 1)]
     anchors: Annotated[tuple[Der, ...], Count(4, 1)]

@@ -181,6 +181,17 @@ class Certificates(Store):
         rows = self._database.rows("SELECT serial, name FROM certificate WHERE revoked_at IS NOT NULL")
         return {name for serial, name in rows if int.from_bytes(serial) in serials}
 
+    def unusable(self, names: Iterable[str]) -> set[str]:
+        """Return those of ``names`` that are revoked or unknown."""
+        revoked = CertificateState.REVOKED.value
+        usable = {name for (name,) in self._database.rows("SELECT name FROM certificate WHERE state <> ?", revoked)}
+        return set(names) - usable
+
+    def version(self) -> tuple[int, int]:
+        """Return a pair that changes whenever anybody, in this process or another, changes the database."""
+        with self._database.reading() as connection:
+            return int(connection.execute("PRAGMA data_version").fetchone()[0]), connection.total_changes
+
     def living(self) -> set[bytes]:
         """Return the grants whose certificates have not been revoked."""
         rows = self._database.rows("SELECT grant_id FROM certificate WHERE state <> ?", CertificateState.REVOKED.value)

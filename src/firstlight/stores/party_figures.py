@@ -18,6 +18,10 @@ _NEWEST_ATTACHED = """
 SELECT count(*) FROM (SELECT id, max(sequence) FROM issued GROUP BY batch, idx) AS newest
 JOIN subscription ON subscription.grant_id = newest.id WHERE subscription.confirmed_at IS NOT NULL
 """
+_NEWEST_CERTIFIED = """
+SELECT count(*) FROM (SELECT id, max(sequence) FROM issued GROUP BY batch, idx) AS newest
+JOIN certificate ON certificate.grant_id = newest.id WHERE certificate.confirmed_at IS NOT NULL
+"""
 _READ_FROM = """
 SELECT count(*) FROM (
     SELECT DISTINCT batch, idx FROM issued WHERE id IN (SELECT grant_id FROM message WHERE grant_id IS NOT NULL)
@@ -73,7 +77,8 @@ def figures(path: Path) -> PartyFigures:
             pending=count("SELECT count(*) FROM pending_order", "pending_order"),
             authenticated=count(_AUTHENTICATED, "exchange", "device"),
             granted=count("SELECT count(*) FROM device WHERE granted_ns > 0", "device"),
-            attached=count(_NEWEST_ATTACHED, "issued", "subscription"),
+            attached=count(_NEWEST_ATTACHED, "issued", "subscription")
+            + count(_NEWEST_CERTIFIED, "issued", "certificate"),
             connected=count(_READ_FROM, "issued", "message"),
             messages=count("SELECT count(*) FROM message", "message"),
             alarms=count("SELECT count(*) FROM alarm WHERE raised_ns > 0", "alarm"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from firstlight.access.device.service_session import ServiceAccess, client_context
-from firstlight.access.ports import Attachment, Naming, Proxy, SimStore
+from firstlight.access.ports import Attachment, Naming, Proxy, SimStore, TlsCredentials
 from firstlight.attestation.evidence import parse_evidence
 from firstlight.custody.file import AgreementKey, SigningKey
 from firstlight.discovery.bundle import BundleRequest
@@ -222,6 +222,8 @@ class JourneyWorld:
     attached: set[bytes] = field(default_factory=set)
     sqn: dict[str, int] = field(default_factory=dict)
     sessions: list[FakeSession] = field(default_factory=list)
+    entered: list[TlsCredentials] = field(default_factory=list)
+    """What devices attached with, if that was a certificate."""
     refuse_attach: Counter[str] = field(default_factory=Counter)
     """Codes with which the network refuses the next attaches."""
     refuse_service: Counter[str] = field(default_factory=Counter)
@@ -385,6 +387,21 @@ class JourneyWorld:
         self.mno.store.confirm(grant.id, self.clock.now())
         session = self.random.bytes(16)
         self.attached.add(session)
+        return FakeAttachment(self.attached, session)
+
+    async def enter(self, own: TlsCredentials) -> Attachment:
+        """Attach, if the certificate is that of a grant which stands, and fits its key."""
+        for code in list(self.refuse_attach.elements())[:1]:
+            self.refuse_attach[code] -= 1
+            raise AccessError(code, "as told")
+        client_context(own.certificate, own.key, own.anchors)
+        grant = self.mno.store.by_identifier(own.name)
+        if grant is None or grant.state is GrantState.ENDED:
+            raise AccessError("attach-refused", "no longer a subscriber")
+        self.mno.store.confirm(grant.id, self.clock.now())
+        session = self.random.bytes(16)
+        self.attached.add(session)
+        self.entered.append(own)
         return FakeAttachment(self.attached, session)
 
     async def connect(self, access: ServiceAccess) -> FakeSession:

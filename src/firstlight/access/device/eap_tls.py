@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
+from firstlight.access.ports import TlsCredentials
 from firstlight.enrolment.issue import to_pem
 from firstlight.errors import AccessError
 
@@ -20,30 +19,13 @@ _SAFE = re.compile(r"[^\"\n\0]{1,400}")
 _ERROR = re.compile(r"CTRL-EVENT-EAP-TLS-CERT-ERROR reason=(\d+)")
 
 
-@dataclass(frozen=True, slots=True)
-class TlsCredentials:
-    """What a device attaches with.
-
-    ``name`` is the common name of its certificate; ``certificate`` (the chain) and ``key`` are PEM files of its own,
-    the key 0600. The server's certificate must lead to one of ``anchors`` (DER) and carry the DNS name ``server``.
-    """
-
-    name: str
-    certificate: Path
-    key: Path
-    anchors: tuple[bytes, ...]
-    server: str
-
-    def files(self) -> Mapping[str, bytes]:
-        """Return what stands beside a supplicant's configuration, by name."""
-        return {ANCHORS: b"".join(map(to_pem, self.anchors))}
+def tls_files(own: TlsCredentials) -> Mapping[str, bytes]:
+    """Return what stands beside a supplicant's configuration, by name."""
+    return {ANCHORS: b"".join(map(to_pem, own.anchors))}
 
 
-def tls_block(own: TlsCredentials, how: str) -> str:
-    """Return the ``network`` part of a supplicant's configuration; ``how`` are its lines on the kind of link.
-
-    Raises :class:`AccessError` (``bad-configuration``) for what cannot be written in it.
-    """
+def tls_settings(own: TlsCredentials) -> Mapping[str, str]:
+    """Return a supplicant's settings; :class:`AccessError` (``bad-configuration``) for what cannot stand in them."""
     values = {
         "identity": own.name,
         "ca_cert": ANCHORS,
@@ -54,7 +36,15 @@ def tls_block(own: TlsCredentials, how: str) -> str:
     }
     if not all(_SAFE.fullmatch(value) for value in values.values()):
         raise AccessError("bad-configuration", "a value holds a quote or a line break")
-    lines = "".join(f'  {key}="{value}"\n' for key, value in values.items())
+    return values
+
+
+def tls_block(own: TlsCredentials, how: str) -> str:
+    """Return the ``network`` part of a supplicant's configuration; ``how`` are its lines on the kind of link.
+
+    Errors as :func:`tls_settings`.
+    """
+    lines = "".join(f'  {key}="{value}"\n' for key, value in tls_settings(own).items())
     return f"network={{\n  {how}\n  eap=TLS\n{lines}}}\n"
 
 

@@ -7,8 +7,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from firstlight.access.device.eap_tls import TlsCredentials, distrust, tls_block
+from firstlight.access.device.eap_tls import distrust, tls_block, tls_files
 from firstlight.access.device.eapol_test import SECONDS, RadiusServer
+from firstlight.access.ports import TlsCredentials
 from firstlight.access.serving.daemons import EAPOL_TEST, Daemon, Recipe
 
 _EVENT = "CTRL-EVENT-"
@@ -47,7 +48,7 @@ async def authenticate_tls(
     with tempfile.TemporaryDirectory(prefix="fl-eapol-") as place:
         arguments = ("-c", "eapol.conf", "-a", server.host, "-p", str(server.port), "-s", server.secret)
         more = ("-M", server.mac, "-t", str(SECONDS), "-r", str(times - 1))
-        files: dict[str, str | bytes] = {"eapol.conf": block, **own.files()}
+        files: dict[str, str | bytes] = {"eapol.conf": block, **tls_files(own)}
         daemon = await Daemon.start(Recipe(EAPOL_TEST, arguments + more, Path(place), files, hear=hear))
         try:
             code = await daemon.wait()

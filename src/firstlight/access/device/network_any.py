@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from firstlight.access.device.network_embedded import EmbeddedNetworkAccess
 from firstlight.access.device.network_wired import WiredNetworkAccess
-from firstlight.access.ports import Attachment, Naming, NetworkAccess, SimStore
+from firstlight.access.ports import Attachment, Naming, NetworkAccess, SimStore, TlsCredentials
 from firstlight.errors import AccessError
 from firstlight.ports import Random
 
@@ -25,8 +25,15 @@ class AnyNetworkAccess:
 
     async def attach(self, store: SimStore, naming: Naming | None = None) -> Attachment:
         """Attach; errors as the port, ``attach-malformed`` for a scheme that none is for."""
-        scheme = store.load().access.partition("://")[0]
+        return await self._kind(store.load().access).attach(store, naming)
+
+    async def enter(self, own: TlsCredentials) -> Attachment:
+        """Attach with a certificate; errors as the port, ``attach-malformed`` for a scheme that none is for."""
+        return await self._kind(own.access).enter(own)
+
+    def _kind(self, access: str) -> NetworkAccess:
+        scheme = access.partition("://")[0]
         kind = self._kinds.get(scheme)
         if kind is None:
             raise AccessError("attach-malformed", f"no way to attach at {scheme}://")
-        return await kind.attach(store, naming)
+        return kind

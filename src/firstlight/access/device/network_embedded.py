@@ -7,7 +7,7 @@ import contextlib
 from urllib.parse import urlsplit
 
 from firstlight.access import frames
-from firstlight.access.ports import Naming, Proxy, SimStore
+from firstlight.access.ports import Naming, Proxy, SimStore, TlsCredentials
 from firstlight.errors import AccessError, FirstlightError, MalformedError
 from firstlight.ports import Random
 from firstlight.sim.attach import Challenge, Identity, Message, Refusal, Reject, Success, SyncFailure
@@ -80,6 +80,10 @@ class EmbeddedNetworkAccess:
         except MalformedError as error:
             raise AccessError("attach-malformed", f"the network sent nonsense: {error.code}") from error
         return EmbeddedAttachment(endpoint, session)
+
+    async def enter(self, own: TlsCredentials) -> EmbeddedAttachment:
+        """Refuse: the embedded network knows subscriptions alone (``attach-malformed``)."""
+        raise AccessError("attach-malformed", f"{own.access} takes no certificates")
 
 
 class _Run:

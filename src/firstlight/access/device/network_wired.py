@@ -1,7 +1,9 @@
 """How a device attaches at the wired 802.1X port that it is plugged into: wpa_supplicant, with the soft USIM beside it.
 
 The device's own network namespace has one interface. Before the attach the port lets it reach a gateway and nothing
-else; through that it sends its SUCI and gets a one-time name, under which alone it then speaks EAP-AKA'.
+else; through that it sends its SUCI and gets a one-time name, under which alone it then speaks EAP-AKA'. With a
+certificate it speaks EAP-TLS; a renewed one takes the place of the one before in the supplicant that runs, which then
+proves itself anew while its port stays open.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 
 from firstlight.access.control_socket import ControlSocket, answers
+from firstlight.access.device.eap_tls import distrust, tls_block, tls_files, tls_settings
 from firstlight.access.device.usim_supplicant import SupplicantUsim
-from firstlight.access.ports import Naming, SimStore
-from firstlight.access.serving.daemons import WPA_SUPPLICANT, Daemon, Recipe
+from firstlight.access.ports import Naming, SimStore, TlsCredentials
+from firstlight.access.serving.daemons import WPA_SUPPLICANT, Daemon, Recipe, put
 from firstlight.errors import AccessError
 from firstlight.ports import Random
 from firstlight.sim.naming import eap_identity
@@ -26,8 +29,12 @@ from firstlight.sim.naming import eap_identity
 INTERFACE = "eth0"
 SECONDS = 30.0
 METHOD = "AKA'"
+NUDGE_SECONDS = 3.0
+"""After which a port that has not asked who is there is told again that somebody is."""
+_BEGUN = "CTRL-EVENT-EAP-STARTED"
 _SUCCESS, _FAILURE = "CTRL-EVENT-EAP-SUCCESS", "CTRL-EVENT-EAP-FAILURE"
-_CONFIGURATION = "ctrl_interface=control\nap_scan=0\nexternal_sim=1\n"
+_CONFIGURATION = "ctrl_interface=control\nap_scan=0\nexternal_sim=1\nfast_reauth=0\n"
+_LINK = "key_mgmt=IEEE8021X\n  eapol_flags=0"
 _PREFIX = "fl-wired-"
 
 
@@ -36,7 +43,7 @@ class WiredAttachment:
 
     proxy = None
 
-    def __init__(self, session: bytes, line: _Line, leave: Callable[[_Line], asyncio.Future[None]]) -> None:
+    def __init__(self, session: bytes, line: _Line, leave: Callable[[WiredAttachment, _Line], Awaitable[None]]) -> None:
         """Describe the attachment over ``line``; ``leave`` ends it."""
         self.session = session
         self._line = line
@@ -48,7 +55,7 @@ class WiredAttachment:
 
     async def close(self) -> None:
         """Leave the network, unless another attachment has taken this one's place."""
-        await self._leave(self._line)
+        await self._leave(self, self._line)
 
 
 class WiredNetworkAccess:
@@ -60,6 +67,7 @@ class WiredNetworkAccess:
         self._interface = interface
         self._seconds = seconds
         self._line: _Line | None = None
+        self._newest: WiredAttachment | None = None
 
     async def attach(self, store: SimStore, naming: Naming | None = None) -> WiredAttachment:
         """Attach; errors as the port. An attachment from before ends when this one begins to be made."""
@@ -67,22 +75,42 @@ class WiredNetworkAccess:
             raise AccessError("no-naming", "no way to get a one-time name")
         sim = store.load()
         named = await naming.name(sim.home.conceal(sim.credentials.imsi, self._random))
+        identity = eap_identity(named.name, sim.home.mcc, sim.home.mnc)
+        network = f'network={{\n  {_LINK}\n  eap={METHOD}\n  identity="{identity}"\n}}\n'
+        line = await self._new_line()
+        return await self._attached(line, line.open(network, {}, store))
+
+    async def enter(self, own: TlsCredentials) -> WiredAttachment:
+        """Attach with a certificate; errors as the port. One that is open under another certificate stays open."""
+        line = self._line
+        if line is not None and line.certified and line.stands:
+            return await self._attached(line, line.renew(own))
+        line = await self._new_line()
+        return await self._attached(line, line.open(tls_block(own, _LINK), tls_files(own), None))
+
+    async def _new_line(self) -> _Line:
         if self._line is not None:
             await self._line.close()
-        line = self._line = _Line(self._interface, SupplicantFiles())
+        self._line = _Line(self._interface, SupplicantFiles())
+        return self._line
+
+    async def _attached(self, line: _Line, work: Coroutine[None, None, None]) -> WiredAttachment:
+        """Do what attaches over ``line``, in time, and close it if that fails."""
         try:
             async with asyncio.timeout(self._seconds):
-                await line.open(eap_identity(named.name, sim.home.mcc, sim.home.mnc), store)
+                await work
         except TimeoutError as error:
             await line.close()
             raise AccessError("attach-timeout", "the port did not answer in time") from error
         except BaseException:
             await line.close()
             raise
-        return WiredAttachment(self._random.bytes(16), line, self._leave)
+        self._newest = WiredAttachment(self._random.bytes(16), line, self._leave)
+        return self._newest
 
-    def _leave(self, line: _Line) -> asyncio.Future[None]:
-        return asyncio.ensure_future(line.close())
+    async def _leave(self, attachment: WiredAttachment, line: _Line) -> None:
+        if attachment is self._newest or line is not self._line:
+            await line.close()
 
 
 class SupplicantFiles:
@@ -112,41 +140,77 @@ class _Line:
         self._daemon: Daemon | None = None
         self._control: ControlSocket | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._usim: SupplicantUsim | None = None
+        self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._begun = False
+        self.certified = False
+        """Whether it attached with a certificate."""
         self.lost = asyncio.Event()
 
-    async def open(self, identity: str, store: SimStore) -> None:
-        """Authenticate, and watch from then on; :class:`AccessError`."""
+    async def open(self, network: str, files: Mapping[str, bytes], store: SimStore | None) -> None:
+        """Authenticate by a ``network`` part, and watch from then on; :class:`AccessError`.
+
+        ``store`` holds the USIM; without one the configuration names a certificate.
+        """
         socket = self._files.path / "control" / self._interface
-        network = f'network={{\n  key_mgmt=IEEE8021X\n  eapol_flags=0\n  eap={METHOD}\n  identity="{identity}"\n}}\n'
         arguments = ("-D", "wired", "-i", self._interface, "-c", "supplicant.conf")
-        files = {"supplicant.conf": _CONFIGURATION + network}
+        all_files: dict[str, str | bytes] = {"supplicant.conf": _CONFIGURATION + network, **files}
         self._daemon = await Daemon.start(
-            Recipe(WPA_SUPPLICANT, arguments, self._files.path, files, lambda: answers(socket))
+            Recipe(WPA_SUPPLICANT, arguments, self._files.path, all_files, lambda: answers(socket))
         )
+        self.certified = store is None
         self._control = ControlSocket(socket)
-        self._usim = SupplicantUsim(self._control, store)
+        usim = None if store is None else SupplicantUsim(self._control, store)
         await self._control.attach()
-        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._watching = asyncio.create_task(self._watch(self._control, self._usim, outcome))
+        self._outcome = asyncio.get_running_loop().create_future()
+        self._watching = asyncio.create_task(self._watch(self._control, usim))
+        while not self._outcome.done():
+            await asyncio.wait([self._outcome], timeout=NUDGE_SECONDS)
+            if not self._begun and not self._outcome.done():
+                await self._control.ask("REAUTHENTICATE")
+        self._outcome.result()
+
+    @property
+    def stands(self) -> bool:
+        """Whether it is open still."""
+        return self._control is not None and not self.lost.is_set()
+
+    async def renew(self, own: TlsCredentials) -> None:
+        """Authenticate anew with another certificate, the port open all the while; :class:`AccessError`."""
+        control = self._control
+        if control is None:
+            raise AccessError("attach-refused", "the supplicant has ended")
+        for name, data in tls_files(own).items():
+            put(self._files.path / name, data)
+        self._outcome = outcome = asyncio.get_running_loop().create_future()
+        for key, value in tls_settings(own).items():
+            if await control.ask(f'SET_NETWORK 0 {key} "{value}"') != "OK":
+                raise AccessError("attach-refused", f"the supplicant does not take {key}")
+        if await control.ask("REAUTHENTICATE") != "OK":
+            raise AccessError("attach-refused", "the supplicant does not begin anew")
         await outcome
 
-    async def _watch(self, control: ControlSocket, usim: SupplicantUsim, outcome: asyncio.Future[None]) -> None:
-        """Answer for the card; tell the first outcome, and every failure after a success as a loss."""
+    async def _watch(self, control: ControlSocket, usim: SupplicantUsim | None) -> None:
+        """Answer for the card; tell each outcome that is awaited, and any other failure as a loss."""
+        verdicts = [] if usim is None else usim.verdicts
         try:
             while True:
                 event = await control.events.get()
-                if await usim.answer(event):
+                if usim is not None and await usim.answer(event):
                     continue
-                if event.startswith(_SUCCESS) and not outcome.done():
-                    outcome.set_result(None)
+                if event.startswith(_BEGUN):
+                    self._begun = True
+                elif distrust(event):
+                    verdicts.append("network-not-authentic")
+                elif event.startswith(_SUCCESS):
+                    if not self._outcome.done():
+                        self._outcome.set_result(None)
                 elif event.startswith((_FAILURE, "CTRL-EVENT-TERMINATING")):
                     break
         except AccessError as error:
-            if not outcome.done():
-                outcome.set_exception(error)
-        if not outcome.done():
-            outcome.set_exception(_refused(usim.verdicts))
+            if not self._outcome.done():
+                self._outcome.set_exception(error)
+        if not self._outcome.done():
+            self._outcome.set_exception(_refused(verdicts))
         self.lost.set()
 
     async def close(self) -> None:

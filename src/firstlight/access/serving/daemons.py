@@ -146,6 +146,11 @@ class Daemon:
         """Whether it runs."""
         return self._process.returncode is None
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to end."""
+        return self._stopping
+
     def said(self) -> str:
         """Return the last lines that it printed, without anything that could be a secret."""
         return "\n".join(self._lines)

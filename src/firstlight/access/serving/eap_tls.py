@@ -2,7 +2,8 @@
 
 Both demand TLS 1.3 and a certificate of the network's own authority that its newest list does not revoke, and resume no
 session: one that is resumed would go past the list. hostapd reads a changed list at the next handshake after
-:data:`RELOAD_SECONDS`; FreeRADIUS reads it at its start alone, and so is started again on its port.
+:data:`RELOAD_SECONDS`. FreeRADIUS reads it at its start alone: another one is started beside it and takes over, and the
+one before ends when those whom it was speaking to are done.
 
 FreeRADIUS holds a device to the name in its certificate. hostapd does not: what it says an identity is, is what the
 device has said. So an identity counts as a name for the books alone, and a revocation is a matter of certificates.
@@ -27,6 +28,8 @@ from firstlight.errors import AccessError
 TRUST = "trust.pem"
 """The authority's certificate and its revocation list, in one file."""
 RELOAD_SECONDS = 1
+DRAIN_SECONDS = 2
+"""How long a FreeRADIUS goes on after another has taken over."""
 _USERS = ("* TLS",)
 _FLAGS = "[ENABLE-TLSv1.3][DISABLE-TLSv1.2][DISABLE-TLSv1.1][DISABLE-TLSv1.0]"
 _FAILURE = re.compile(r"authsrv: certificate chain failure: reason=(\d+)")
@@ -163,8 +166,8 @@ class FreeradiusTls:
         self.port = 0
 
     async def start(self) -> None:
-        """Start it, on the port that it had before."""
-        self.port = self.port or free_udp_port()
+        """Start it."""
+        port = free_udp_port()
         listens, heard = asyncio.Event(), _heard(self._report)
 
         async def ready() -> bool:
@@ -175,9 +178,10 @@ class FreeradiusTls:
                 listens.set()
             heard(line)
 
-        files: dict[str, str | bytes] = {"radiusd.conf": self._configuration(), TRUST: self._trust}
+        files: dict[str, str | bytes] = {"radiusd.conf": self._configuration(port), TRUST: self._trust}
         arguments = ("-f", "-d", ".", "-n", "radiusd", "-l", "stdout")
         self._daemon = await Daemon.start(Recipe(FREERADIUS, arguments, self._directory, files, ready, hear=hear))
+        self.port = port
 
     @property
     def daemon(self) -> Daemon:
@@ -187,19 +191,23 @@ class FreeradiusTls:
         return self._daemon
 
     async def reload_crl(self, crl: bytes) -> None:
-        """Start it again with ``crl``."""
+        """Have another one, with ``crl``, take over."""
         following = trust(self._identity, crl)
         async with self._turn:
-            self._trust = following
-            await self.stop()
+            self._trust, former = following, self._daemon
             await self.start()
+            if former is not None:
+                try:
+                    await asyncio.sleep(DRAIN_SECONDS)
+                finally:
+                    await former.stop()
 
     async def stop(self) -> None:
         """Stop it."""
         if self._daemon is not None:
             await self._daemon.stop()
 
-    def _configuration(self) -> str:
+    def _configuration(self, port: int) -> str:
         clients = "".join(
             f"client c{number} {{\n ipaddr = {one.address}\n secret = {one.secret}\n"
             " require_message_authenticator = yes\n}\n"
@@ -207,7 +215,7 @@ class FreeradiusTls:
         )
         own = self._identity
         return _RADIUSD.format(
-            clients=clients, port=self.port, certificate=own.certificate.absolute(), key=own.key.absolute(), trust=TRUST
+            clients=clients, port=port, certificate=own.certificate.absolute(), key=own.key.absolute(), trust=TRUST
         )
 
 

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -76,11 +76,32 @@ class Users(Protocol):
         ...
 
 
+class Server(Protocol):
+    """A running EAP server."""
+
+    @property
+    def port(self) -> int:
+        """The UDP port on which RADIUS is answered."""
+        ...
+
+    @property
+    def daemon(self) -> Daemon:
+        """The program."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop it."""
+        ...
+
+
 class Backend(Protocol):
     """What an EAP server asks, and whose identities are."""
 
-    async def start(self, directory: Path) -> EapMethods:
-        """Begin to answer, with files and sockets in the server's own ``directory``; return what it offers."""
+    async def serve(self, directory: Path, client: RadiusClient) -> Server:
+        """Run the server for ``client``, with files and sockets in a ``directory`` of its own, if it does not run yet.
+
+        Errors as :meth:`firstlight.access.serving.daemons.Daemon.start`, ``port-unavailable``.
+        """
         ...
 
     async def subscriber(self, identity: str, where: str) -> str:
@@ -112,6 +133,12 @@ class AkaBackend:
         self._report = report
         self._names: Names = names or PlainNames()
         self._socket: AkaSocket | None = None
+
+    async def serve(self, directory: Path, client: RadiusClient) -> EapServer:
+        """Run hostapd with what :meth:`start` returns; errors as the port."""
+        server = EapServer(directory, await self.start(directory), [client])
+        await server.start()
+        return server
 
     async def start(self, directory: Path) -> EapMethods:
         """Listen at ``aka`` in ``directory``; :class:`AccessError` (``port-unavailable``)."""
@@ -163,7 +190,7 @@ class HostapdNetwork:
         self.outcomes: Counter[str] = Counter()
         """How often each outcome was reported."""
         self._secret = ""
-        self._server: EapServer | None = None
+        self._server: Server | None = None
         self._front: RadiusFront | None = None
         self._sessions: dict[str, _Session] = {}
         self._guard: PortGuard | None = None
@@ -227,7 +254,7 @@ class HostapdNetwork:
         return self._secret
 
     @property
-    def server(self) -> EapServer:
+    def server(self) -> Server:
         """The EAP server; :class:`AccessError` (``daemon-died``) before :meth:`start`."""
         if self._server is None:
             raise AccessError("daemon-died", "hostapd was not started")
@@ -252,6 +279,13 @@ class HostapdNetwork:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._drop, gone)
 
+    async def authenticate_all(self) -> None:
+        """Have every device at a port prove itself anew; hostapd shuts the ports of those that cannot."""
+        if self._ports is not None:
+            for session in tuple(self._sessions.values()):
+                if session.port:
+                    await self._ports.authenticate_again(session.port, session.mac)
+
     # --- success and its end ----------------------------------------------------------------------
 
     async def _admit(self, proven: Proven) -> None:
@@ -264,7 +298,8 @@ class HostapdNetwork:
         imsi = await self._backend.subscriber(proven.identity, f"{proven.port} {proven.mac}")
         port = proven.port if proven.port in self._settings.ports else ""
         session = _Session(self._random.bytes(16), port, proven.mac, moved(port) if port else Traffic(0, 0))
-        await self._users.confirm(imsi, session.id)
+        with self._handing_over(imsi, session):
+            await self._users.confirm(imsi, session.id)
         elsewhere = self._sessions.get(imsi)
         if elsewhere is not None and (elsewhere.port, elsewhere.mac) != (port, proven.mac):
             await self._throw_out(imsi)
@@ -272,6 +307,32 @@ class HostapdNetwork:
         if former is not None and former != imsi:
             self._spawn(self._end(former, shut=False))
         self._sessions[imsi] = session
+
+    @contextlib.contextmanager
+    def _handing_over(self, imsi: str, session: _Session) -> Iterator[None]:
+        """Have what the device has used at its port so far out of the way; if the block fails, it stands.
+
+        It may end with the first use of what takes its place, and that must not shut the port.
+        """
+        place = (session.port, session.mac)
+        former = next(
+            (
+                (other, one)
+                for other, one in self._sessions.items()
+                if session.port and other != imsi and (one.port, one.mac) == place
+            ),
+            None,
+        )
+        if former is None:
+            yield
+            return
+        del self._sessions[former[0]]
+        try:
+            yield
+        except BaseException:
+            self._sessions[former[0]] = former[1]
+            raise
+        self._spawn(self._record(former[1]))
 
     async def _port_changed(self, port: str, mac: str, authorised: bool) -> None:
         """Open a port for whoever has just proven himself there, and shut it to whoever is authorised no more."""
@@ -305,13 +366,17 @@ class HostapdNetwork:
         session = self._sessions.pop(imsi, None)
         if session is None:
             return
+        if shut and session.port and self._guard is not None:
+            await self._shut(self._guard.shut(session.port))
+            self._report("port-shut")
+        await self._record(session)
+
+    async def _record(self, session: _Session) -> None:
+        """Write down that a session is over."""
         traffic = Traffic(0, 0)
         if session.port and self._guard is not None:
             now = moved(session.port)
             traffic = Traffic(max(0, now.sent - session.before.sent), max(0, now.received - session.before.received))
-            if shut:
-                await self._shut(self._guard.shut(session.port))
-                self._report("port-shut")
         self._report("session-ended")
         try:
             await self._log.ended(session.id, traffic)
@@ -341,11 +406,8 @@ class HostapdNetwork:
     # --- the server -------------------------------------------------------------------------------
 
     async def _start_server(self) -> None:
-        directory = self._settings.directory / "eap"
-        methods = await self._backend.start(directory)
-        server = EapServer(directory, methods, [RadiusClient("127.0.0.1", self._secret)])
-        await server.start()
-        self._server = server
+        client = RadiusClient("127.0.0.1", self._secret)
+        self._server = await self._backend.serve(self._settings.directory / "eap", client)
 
     async def _start_ports(self, guard: PortGuard) -> None:
         """Shut all ports, and have hostapd guard them; those whose hostapd has died begin anew."""
@@ -365,7 +427,10 @@ class HostapdNetwork:
         """Start a program again when it ends by itself, after a pause that grows."""
         pause = FIRST_PAUSE
         while True:
-            self._report((await daemon().ended()).code)
+            running = daemon()
+            death = await running.ended()
+            if not running.stopping:
+                self._report(death.code)
             while True:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)

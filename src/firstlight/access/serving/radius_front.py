@@ -21,6 +21,7 @@ from firstlight.errors import AccessError, FirstlightError, MalformedError
 
 REQUEST, ACCEPT, REJECT, CHALLENGE = 1, 2, 3, 11
 USER_NAME, CALLING_STATION, NAS_IDENTIFIER, EAP_MESSAGE, MESSAGE_AUTHENTICATOR = 1, 31, 32, 79, 80
+STATE = 24
 _HEADER = 20
 _MOST_CLIENTS = 4_096
 _IDLE_SECONDS = 120.0
@@ -127,7 +128,7 @@ class RadiusFront:
             packet = Packet.decode(data)
             if packet.code != REQUEST:
                 raise MalformedError("bad-radius", "not a request")
-            client = self._client(address)
+            client = self._client(address, begins=not packet.all(STATE))
         except (FirstlightError, OSError) as error:
             self._report(error.code if isinstance(error, FirstlightError) else "server-unreachable")
             return
@@ -135,11 +136,14 @@ class RadiusFront:
         client.used = asyncio.get_running_loop().time()
         client.send(data)
 
-    def _client(self, address: Any) -> _Client:
-        """Return what passes on for one who asks; each has a socket of his own, so answers find their way back."""
+    def _client(self, address: Any, *, begins: bool) -> _Client:
+        """Return what passes on for one who asks; each has a socket of his own, so answers find their way back.
+
+        What has begun with one server goes on there, also when another has taken over meanwhile.
+        """
         found = self._clients.get(address)
         port = self._server()
-        if found is not None and found.port == port:
+        if found is not None and (found.port == port or not begins):
             return found
         if found is not None:
             found.close()

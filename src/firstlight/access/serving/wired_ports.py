@@ -18,8 +18,10 @@ from firstlight.access.serving.daemons import HOSTAPD, IP, Daemon, Recipe
 from firstlight.access.serving.hostapd import configured
 from firstlight.errors import AccessError
 
+QUIET_SECONDS = 2
 _CONTROL = "control"
 _AUTHORISED = re.compile(r"AP-STA-CONNECTED ([0-9a-f:]{17})")
+_BEGINS = re.compile(r"CTRL-EVENT-EAP-STARTED ([0-9a-f:]{17})")
 _NOT_ANY_MORE = re.compile(r"AP-STA-DISCONNECTED ([0-9a-f:]{17})")
 Changed = Callable[[str, str, bool], Awaitable[None]]
 """Told that at a port the device with a hardware address is authorised, or is not any more."""
@@ -94,10 +96,18 @@ class WiredPorts:
         while True:
             event = await control.events.get()
             authorised, not_any_more = _AUTHORISED.match(event), _NOT_ANY_MORE.match(event)
-            if authorised is not None:
+            begins = _BEGINS.match(event)
+            if begins is not None:
+                await self._be_patient(control, begins[1])
+            elif authorised is not None:
                 await self._changed(port, authorised[1], True)
             elif not_any_more is not None:
                 await self._changed(port, not_any_more[1], False)
+
+    async def _be_patient(self, control: ControlSocket, mac: str) -> None:
+        """Listen to a device again soon after it has failed: with a new grant it must not wait for a whole minute."""
+        with contextlib.suppress(AccessError):
+            await control.ask(f"EAPOL_SET {mac} quietPeriod {QUIET_SECONDS}")
 
     def _socket(self, port: str) -> Path:
         return self._directory / _CONTROL / port

@@ -12,17 +12,15 @@ from urllib.parse import urlsplit
 
 from firstlight.access.device.service_session import ServiceAccess
 from firstlight.access.ports import Proxy
-from firstlight.enrolment.issue import open_client, to_pem
+from firstlight.enrolment.issue import to_pem
 from firstlight.enrolment.request import build_request
 from firstlight.errors import (
     AccessError,
     ConfigError,
     ExchangeError,
     FirstlightError,
-    MalformedError,
     ProofError,
     RefusedError,
-    SignatureError,
     StoreError,
     TransportError,
 )
@@ -30,6 +28,7 @@ from firstlight.ledger.records import Party
 from firstlight.onboarding.device import Granted, Rediscover
 from firstlight.onboarding.messages import X509Grant
 from firstlight.plan.claims import OpenedPlan, PartyClaim, PartyKind
+from firstlight.roles.device.certificates import check_certificate
 from firstlight.roles.device.exchange import Exchange
 from firstlight.roles.device.gateways import Gateway, Http, carrier
 from firstlight.roles.device.memory import Acted, StoredGrant
@@ -146,7 +145,7 @@ class Service:
                 event = await self._exchange(await self._prove(), request, again=True)
             if isinstance(event, Rediscover):
                 raise ExchangeError(event.reason, "twice in a row")
-            self._check(event, signer.public)
+            check_certificate(event, signer.public, self._unit.clock.seconds)
             stored = self._unit.memory.grants.add(
                 event.grant,
                 party=self._claim.party,
@@ -175,21 +174,6 @@ class Service:
         except RefusedError as error:
             await unit.receipts.refused(error, self._acted, self._way.gateways, self._claim.party)
             raise
-
-    def _check(self, event: Granted, public: bytes) -> None:
-        """Check a granted certificate.
-
-        1. There is one that can be used, for the key ``public`` (:func:`open_client`; ``unusable-grant``). Raises
-        :class:`ExchangeError`.
-        """
-        body = event.grant.body
-        try:
-            if not isinstance(body, X509Grant):
-                raise MalformedError("not-a-certificate", "the grant is for something else")
-            issuer = body.chain[1] if len(body.chain) > 1 else body.anchors[0]
-            open_client(body.chain[0], anchor=issuer, public=public, now=self._unit.clock.seconds)
-        except (MalformedError, SignatureError) as error:
-            raise ExchangeError("unusable-grant", error.code) from error
 
     # --- the session ------------------------------------------------------------------------------
 

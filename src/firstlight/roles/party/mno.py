@@ -191,7 +191,8 @@ def grantor(place: Place[MnoSettings], endpoint: str) -> SimGrantor:
 def naming_routes(room: Room, key: HomeKey, store: Subscriptions) -> tuple[BaseRoute, ...]:
     """Return the route where SUCIs are answered with one-time names, if the network that serves takes no SUCI."""
     place = room.place
-    if not isinstance(place.settings, MnoSettings) or place.settings.access == "embedded":
+    own = place.settings
+    if not isinstance(own, MnoSettings) or own.access == "embedded" or own.mode == "snpn":
         return ()
     desk = NamingDesk(store, key, admission=room.admission(), clock=place.clock, random=place.random)
     return desk.routes()
@@ -210,6 +211,11 @@ async def serve(
     settings = place.settings
     log = open_log(state_dir, settings.ROLE, place.clock, quiet=quiet)
     adopt_libraries(log)
+    if settings.mode == "snpn":
+        from firstlight.roles.party import snpn
+
+        await snpn.serve(place, log, ready=ready, workers=workers, coap=coap)
+        return
     key = home_key(state_dir)
     exchanges = open_exchanges(place.database)
     with Room(place, exchanges, log) as room, contextlib.ExitStack() as inner:

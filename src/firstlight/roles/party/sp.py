@@ -13,8 +13,9 @@ import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
-from firstlight.access.serving.service_port import BrokerIdentity, ServiceBroker
+from firstlight.access.serving.service_port import BrokerIdentity
 from firstlight.custody.file import SigningKey
 from firstlight.enrolment.issue import (
     MAX_CERTIFICATE,
@@ -85,8 +86,14 @@ def authority(state_dir: Path) -> Authority:
 class CertificateGrantor:
     """Issues certificates (``onboarding.ports.Grantor``) for the key in a device's request."""
 
-    def __init__(self, own: Authority, *, server: str, broker: str, lifetime: int, random: Random) -> None:
-        """Grant for ``lifetime`` seconds at most; devices find ``server`` (its name) at ``broker`` (a URI)."""
+    def __init__(
+        self, own: Authority, *, server: str, broker: str, lifetime: int, random: Random, network: str = ""
+    ) -> None:
+        """Grant for ``lifetime`` seconds at most; devices find ``server`` (its name) at ``broker`` (a URI).
+
+        ``network`` is the name of a private network; without it devices get a topic of their own.
+        """
+        self._network = network
         self._authority = own
         self._server = server
         self._broker = broker
@@ -112,7 +119,7 @@ class CertificateGrantor:
             (self._authority.certificate,),
             self._server,
             self._broker,
-            topic_of(issued.name, TOPIC),
+            self._network or topic_of(issued.name, TOPIC),
         )
         return Issue(body, issued.expires, issued.name, issued.serial.to_bytes(SERIAL_BYTES))
 
@@ -130,8 +137,16 @@ def open_exchanges(database: Path) -> ExchangeStore:
     return ExchangeStore.open(database, on_grant=keep_certificate)
 
 
+class Revocable(Protocol):
+    """What goes by a revocation list: a broker, or a private network."""
+
+    async def reload_crl(self, crl: bytes) -> None:
+        """Use this DER revocation list from now on."""
+        ...
+
+
 class Revoker:
-    """Keeps the broker's revocation list current: revokes what ends, and issues a new list in time."""
+    """Keeps a revocation list current: revokes what ends, and issues a new list in time."""
 
     def __init__(
         self, own: Authority, store: Certificates, exchanges: ExchangeStore, *, clock: Clock, log: Log
@@ -156,7 +171,7 @@ class Revoker:
         following = self._store.next_list(now)
         return issue_crl(self._authority, following.entries, number=following.number, now=now, lifetime=CRL_SECONDS)
 
-    async def run(self, broker: ServiceBroker) -> None:
+    async def run(self, broker: Revocable) -> None:
         """Give ``broker`` a new list whenever something was revoked, and before the old one is overdue."""
         while True:
             with contextlib.suppress(TimeoutError):

@@ -20,7 +20,7 @@ from firstlight.custody.memory import guard_memory
 from firstlight.errors import MalformedError
 from firstlight.logs import adopt_libraries, open_log
 from firstlight.onboarding.ports import Grantor
-from firstlight.roles.party import mno, sp
+from firstlight.roles.party import mno, snpn, sp
 from firstlight.roles.party.channel import Ended, Frame, Have, Listening, Ring, Setup, frame, read_frame
 from firstlight.roles.party.place import Place, Room, open_place
 from firstlight.roles.party.tokens import GivenKeys
@@ -38,6 +38,8 @@ def open_role(role: str, state_dir: Path, where: str) -> tuple[Place[PartySettin
     """Open the place of a role (``mno``, ``sp``) with its exchanges, and what makes its credentials."""
     if role == MnoSettings.ROLE:
         network = open_place(MnoSettings, state_dir)
+        if network.settings.mode == "snpn":
+            return network, sp.open_exchanges(network.database), snpn.grantor(network, where)
         return network, mno.open_exchanges(network.database), mno.grantor(network, where)
     service = open_place(SpSettings, state_dir)
     return service, sp.open_exchanges(service.database), sp.grantor(service, where)
