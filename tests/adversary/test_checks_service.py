@@ -12,8 +12,8 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -44,7 +44,7 @@ from firstlight.enrolment.topics import check_publish, check_subscribe
 from firstlight.logs import Log
 from firstlight.onboarding.device import Granted
 from firstlight.onboarding.messages import Grant, SimGrant, X509Grant
-from firstlight.roles.device.service import Service
+from firstlight.roles.device.certificates import check_certificate
 from firstlight.testing.chains import P256Key
 from firstlight.testing.clock import FakeClock
 from firstlight.testing.onboarding import HOME
@@ -120,11 +120,10 @@ def certified(issued: Issued) -> X509Grant:
 
 def test_a_device_keeps_no_grant_that_is_not_for_its_own_key() -> None:
     """A provider grants a device a certificate for a key of the provider's, or something else altogether."""
-    unit = SimpleNamespace(clock=FakeClock(NOW), tools=SimpleNamespace(random=RANDOM))
-    service = Service(cast("Any", unit), *cast("tuple[Any, Any, Any, Any]", (None,) * 4))
-    service._check(granted(certified(client())), DEVICE.public)
+    check_certificate(granted(certified(client())), DEVICE.public, NOW)
     for wrong in (certified(client(key=THIEF)), SimGrant("imsi-001010000000001", "tcp://127.0.0.1:1", HOME, "WLAN")):
-        assert refused(lambda wrong=wrong: service._check(granted(wrong), DEVICE.public)) == "unusable-grant"  # type: ignore[misc]
+        attempt = partial(check_certificate, granted(wrong), DEVICE.public, NOW)
+        assert refused(attempt) == "unusable-grant"
 
 
 # --- a device and who answers where its service should be -----------------------------------------

@@ -60,6 +60,7 @@ SIZE = 4
 OWNER = 2
 GATEWAYS = ("http://gateway-1.example", "http://gateway-2.example")
 HOME = HomeNetwork("001", "01", "0", Scheme.PROFILE_A, 1, bytes(range(32)))
+AAA = "aaa.network.example"
 SERVER = "broker.example"
 LEASE = 3_600
 IMPATIENT = 5.0
@@ -224,6 +225,8 @@ class JourneyWorld:
     sessions: list[FakeSession] = field(default_factory=list)
     entered: list[TlsCredentials] = field(default_factory=list)
     """What devices attached with, if that was a certificate."""
+    private: bool = False
+    """Whether the network is a private one, which grants certificates."""
     refuse_attach: Counter[str] = field(default_factory=Counter)
     """Codes with which the network refuses the next attaches."""
     refuse_service: Counter[str] = field(default_factory=Counter)
@@ -235,14 +238,7 @@ class JourneyWorld:
     def __post_init__(self) -> None:
         """Make the batch, register the parties and deploy the first plan."""
         self._make_devices()
-        chain = self.ledger.consortium.chain
-        self.mno = self._party(
-            "mno",
-            PartyKind.NETWORK,
-            lambda party: SimGrantor(
-                chain, party, HOME, network="WLAN", endpoint="tcp://127.0.0.1:1", lifetime=LEASE, random=self.random
-            ),
-        )
+        self.mno = self._party("mno", PartyKind.NETWORK, self._certifies if self.private else self._subscribes)
         signer = P256Key("authority")
         own = create_authority(signer, title="SP", now=self.clock.seconds, lifetime=86_400, random=self.random)
         self.sp = self._party(
@@ -253,6 +249,17 @@ class JourneyWorld:
             ),
         )
         self.deploy([self.mno, self.sp])
+
+    def _subscribes(self, party: bytes) -> Grantor:
+        chain, endpoint = self.ledger.consortium.chain, "tcp://127.0.0.1:1"
+        return SimGrantor(chain, party, HOME, network="WLAN", endpoint=endpoint, lifetime=LEASE, random=self.random)
+
+    def _certifies(self, _: bytes) -> Grantor:
+        signer = P256Key("network authority")
+        own = create_authority(signer, title="Network", now=self.clock.seconds, lifetime=86_400, random=self.random)
+        return CertificateGrantor(
+            own, server=AAA, broker="wired://802.1x", lifetime=LEASE, random=self.random, network="WLAN"
+        )
 
     # --- making the world -------------------------------------------------------------------------
 

@@ -32,7 +32,8 @@ METHOD = "AKA'"
 NUDGE_SECONDS = 3.0
 """After which a port that has not asked who is there is told again that somebody is."""
 _BEGUN = "CTRL-EVENT-EAP-STARTED"
-_SUCCESS, _FAILURE = "CTRL-EVENT-EAP-SUCCESS", "CTRL-EVENT-EAP-FAILURE"
+_SUCCESS = "CTRL-EVENT-EAP-SUCCESS"
+_ENDS = ("CTRL-EVENT-EAP-FAILURE", "CTRL-EVENT-TERMINATING")
 _CONFIGURATION = "ctrl_interface=control\nap_scan=0\nexternal_sim=1\nfast_reauth=0\n"
 _LINK = "key_mgmt=IEEE8021X\n  eapol_flags=0"
 _PREFIX = "fl-wired-"
@@ -193,25 +194,23 @@ class _Line:
         """Answer for the card; tell each outcome that is awaited, and any other failure as a loss."""
         verdicts = [] if usim is None else usim.verdicts
         try:
-            while True:
-                event = await control.events.get()
-                if usim is not None and await usim.answer(event):
-                    continue
-                if event.startswith(_BEGUN):
-                    self._begun = True
-                elif distrust(event):
-                    verdicts.append("network-not-authentic")
-                elif event.startswith(_SUCCESS):
-                    if not self._outcome.done():
-                        self._outcome.set_result(None)
-                elif event.startswith((_FAILURE, "CTRL-EVENT-TERMINATING")):
-                    break
+            while not (event := await control.events.get()).startswith(_ENDS):
+                if usim is None or not await usim.answer(event):
+                    self._note(event, verdicts)
         except AccessError as error:
             if not self._outcome.done():
                 self._outcome.set_exception(error)
         if not self._outcome.done():
             self._outcome.set_exception(_refused(verdicts))
         self.lost.set()
+
+    def _note(self, event: str, verdicts: list[str]) -> None:
+        if event.startswith(_BEGUN):
+            self._begun = True
+        elif event.startswith(_SUCCESS) and not self._outcome.done():
+            self._outcome.set_result(None)
+        elif distrust(event):
+            verdicts.append("network-not-authentic")
 
     async def close(self) -> None:
         """Leave: a log-off, and the end of the supplicant."""
