@@ -51,7 +51,7 @@ from firstlight.roles.owner.status import grants as owner_grants
 from firstlight.stores.exchanges import GrantState
 from firstlight.testing.hostapd_world import needs
 
-LEASE = 30
+LEASE = 24
 PATIENCE = 180.0
 SECONDS = 10.0
 """Within which credentials must have stopped working, from the sale on, with the parties' looks at the ledger in it."""
