@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -46,6 +47,9 @@ def test_an_honest_device_is_let_in_and_its_first_use_recorded_before_it_hears_o
         assert found.status is SubscriptionStatus.ACTIVE
         assert world.used == [subscription.grant]
         assert len(sim.saved) == 1
+        said = world.network.daemon.said()
+        assert "CTRL-EVENT-EAP-SUCCESS" in said
+        assert re.search(r"[0-9a-f]{16}|[0-9]{12}", said) is None, "what hostapd says is kept without keys and names"
 
     run(tmp_path, test)
 

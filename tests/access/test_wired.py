@@ -194,6 +194,34 @@ def test_the_port_shuts_when_the_owner_freezes_the_device_and_opens_again(world:
     assert world.is_open(1)
 
 
+def test_devices_are_asked_anew_when_what_guards_their_ports_was_killed(world: Plugged) -> None:
+    """hostapd dies: every port is shut until a new one has asked, and no device has to be touched."""
+    if 0 not in world.started:
+        world.switch_on(0)
+    world.connected(0)
+    (pid,) = guards(world)
+    stages = len(world.stages(0))
+    opened = world.outcomes().count("port-open")
+    os.kill(pid, signal.SIGKILL)
+    world.until(lambda: world.outcomes().count("port-open") > opened, "the device has proven itself again")
+    assert world.is_open(0)
+    assert guards(world) != [pid]
+    assert reaches(world.cables.cables[0], world.cables.server, world.broker())
+    lost = [one for one in world.stages(0)[stages:] if one.get("code") == "attach-lost"]
+    assert not lost, "it has answered without noticing"
+
+
+def guards(world: Plugged) -> list[int]:
+    """Return the processes of hostapd that guard the world's ports."""
+    where = str(world.places.mno / "access" / "ports")
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if str((place / "cwd").readlink()) == where and (place / "comm").read_text() == "hostapd\n":
+                found.append(int(place.name))
+    return found
+
+
 def index_of(world: Plugged, number: int) -> int:
     return BirthCredential.decode((world.directory(number) / BIRTH).read_bytes()).index
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ from firstlight.ports import Random
 
 RADIUS = "radius.secret"
 SIM_DB = "aka"
+PLACES = "places.json"
+MAX_PLACES = 65_536
 WIRED = "wired://802.1x"
 """The endpoint of a grant whose device attaches at the port that it is plugged into."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -229,7 +232,7 @@ class HostapdNetwork:
         if self._ports is not None:
             await self._ports.stop()
         if self._guard is not None:
-            await self._shut(self._guard.remove())
+            await self._shut(self._guard.shut_all())
         if self._front is not None:
             await self._front.close()
         if self._server is not None:
@@ -346,6 +349,7 @@ class HostapdNetwork:
             await self._shut(guard.shut(port))
         elif authorised:
             await self._shut(guard.open(port, mac))
+            await asyncio.to_thread(_keep_places, self._settings.directory, guard.places())
             self._report("port-open")
         else:
             await self._end(imsi)
@@ -410,7 +414,8 @@ class HostapdNetwork:
         self._server = await self._backend.serve(self._settings.directory / "eap", client)
 
     async def _start_ports(self, guard: PortGuard) -> None:
-        """Shut all ports, and have hostapd guard them; those whose hostapd has died begin anew."""
+        """Shut all ports, have hostapd guard them, and ask the devices that were there before to prove themselves."""
+        before = guard.places() or _read_places(self._settings.directory)
         await guard.shut_all()
         if self._ports is None:
             asked = Authenticator(self.radius_port, self._secret)
@@ -422,6 +427,8 @@ class HostapdNetwork:
             for imsi in tuple(self._sessions):
                 await self._end(imsi)
         await self._ports.start()
+        for port, mac in before.items():
+            await self._ports.ask_again(port, mac)
 
     async def _supervise(self, daemon: Callable[[], Daemon], start: Callable[[], Awaitable[None]]) -> None:
         """Start a program again when it ends by itself, after a pause that grows."""
@@ -453,6 +460,20 @@ class HostapdNetwork:
         self.outcomes[code] += 1
         if self._tell is not None:
             self._tell(code)
+
+
+def _keep_places(directory: Path, places: Mapping[str, str]) -> None:
+    """Write down who is where, for the next start; without it devices notice in time that their port is shut."""
+    with contextlib.suppress(StoreError):
+        write_atomic(directory / PLACES, json.dumps(dict(places)).encode())
+
+
+def _read_places(directory: Path) -> dict[str, str]:
+    try:
+        found = json.loads(read_limited(directory / PLACES, MAX_PLACES))
+    except (StoreError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def radius_secret(directory: Path, random: Random) -> str:

@@ -2,8 +2,9 @@
 
 hostapd's wired driver decides who is authorised and filters nothing. Here everything that comes in at a port, or goes
 out of it, is dropped, unless it is between the device and the *lobby* (where devices may go before they are attached:
-a gateway), or the port is open for the sender's address. EAPOL is no IP and not touched. The table outlives us: a port
-whose operator has died stays as it was, and a new start shuts all ports before anything else.
+a gateway), or the port is open for the sender's address. EAPOL is no IP and not touched. The table outlives us: the
+ports of an operator that has stopped are shut, those of one that has died stay as they were, and a new start shuts all
+ports before anything else. It goes with the ports, and whoever takes those away removes it.
 """
 
 from __future__ import annotations
@@ -97,13 +98,13 @@ class PortGuard:
         if mac is not None:
             await nft(_without(self._table, port, mac))
 
+    def places(self) -> dict[str, str]:
+        """Return for which hardware address each open port is open."""
+        return dict(self._open)
+
     def is_open(self, port: str) -> bool:
         """Say whether somebody is let through."""
         return port in self._open
-
-    async def remove(self) -> None:
-        """Take the table away, when the ports are no more; errors as :meth:`shut_all`."""
-        await nft(f"add table inet {self._table}\ndelete table inet {self._table}\n")
 
 
 def _with(verb: str, table: str, port: str, mac: str) -> str:

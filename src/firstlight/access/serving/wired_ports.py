@@ -86,6 +86,13 @@ class WiredPorts:
             with contextlib.suppress(AccessError):
                 await control.ask(f"EAPOL_REAUTH {mac}")
 
+    async def ask_again(self, port: str, mac: str) -> None:
+        """Ask a device that a hostapd before this one knew to prove itself; one that is gone does not answer."""
+        control = self._controls.get(port)
+        if control is not None:
+            with contextlib.suppress(AccessError):
+                await control.ask(f"NEW_STA {mac}")
+
     async def _ready(self) -> bool:
         for port in self._ports:
             if not await answers(self._socket(port)):
