@@ -16,8 +16,6 @@ from tests.test_docs_checks import NO_REFUSAL
 
 PROCESSES = ("test_checks_light", "test_checks_proofs")
 """Files in which each test runs processes of its own."""
-WORLDS = ("test_inquiries",)
-"""Files whose tests share a world of real processes, which is opened with ``--full`` alone."""
 SAMPLED, SAMPLED_PROCESSES = 40, 2
 """How many are tried in every run of those whose tests take no time, and of the others."""
 
@@ -53,7 +51,7 @@ def chosen(full: bool) -> list[str]:
     if full:
         return list(KILLED_BY)
     slow = sorted(one for one, test in KILLED_BY.items() if test.startswith(PROCESSES))
-    quick = sorted(one for one, test in KILLED_BY.items() if not test.startswith((*PROCESSES, *WORLDS)))
+    quick = sorted(KILLED_BY.keys() - set(slow))
     dice = random.Random(len(KILLED_BY))
     return dice.sample(quick, SAMPLED) + dice.sample(slow, SAMPLED_PROCESSES)
 
