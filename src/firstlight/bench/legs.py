@@ -31,10 +31,13 @@ from firstlight.errors import FirstlightError
 from firstlight.logs import Log
 from firstlight.onboarding import wire
 from firstlight.onboarding.device import Granted, Sent
-from firstlight.onboarding.party import Reply
+from firstlight.onboarding.party import Party, Reply
 from firstlight.onboarding.ports import Facts, Grantor
+from firstlight.onboarding.together import Outcome, handle_all
+from firstlight.ports import Clock
 from firstlight.roles.party import mno, sp
 from firstlight.roles.party.place import Place, Room, open_place
+from firstlight.roles.party.tokens import Keys
 from firstlight.roles.party.view import PartyView
 from firstlight.settings import MnoSettings, PartySettings, SpSettings
 from firstlight.stores.certificates import Certificates
@@ -143,40 +146,76 @@ class StillView:
         return [self.facts(*device) for device in devices]
 
 
+class Responder:
+    """A party's decisions in this process."""
+
+    def __init__(self, party: Party, tokens: Keys, clock: Clock) -> None:
+        """Ask ``party``, with keys of ``tokens`` and the time of ``clock``."""
+        self._party = party
+        self._tokens = tokens
+        self._clock = clock
+
+    def alone(self, requests: Sequence[bytes]) -> list[bytes]:
+        """Answer each request by itself, one after the other."""
+        return [self._party.handle(data, ring=self._tokens.ring(), now_ns=self._clock.now()).data for data in requests]
+
+    def in_round(self, requests: Sequence[bytes]) -> list[bytes]:
+        """Answer requests that are there together, as the server does (:mod:`firstlight.onboarding.together`)."""
+        outcomes = handle_all(self._party, requests, ring=self._tokens.ring(), now_ns=self._clock.now())
+        return [_replied(outcome).data for outcome in outcomes]
+
+
+Answer = Callable[[Responder, Sequence[bytes]], list[bytes]]
+
+
 def core(task: Task) -> dict[str, float]:
-    """Decide exchanges in this process: the responder's own CPU time a leg, and the floor, taken in turn."""
-    places = task.places()
+    """Decide exchanges in this process, each alone and then all again in rounds, and time the floor in turn with them.
+
+    Returns the responder's own CPU time a leg for both.
+    """
+    floor, sizes = Floor(task.leg), Sizes()
+    alone = _decided(task, Responder.alone, floor, sizes)
+    rounds = _decided(task, Responder.in_round, floor, Sizes())
+    return {"core_ms": alone, "core_round_ms": rounds, "floor_ms": floor.ms, **sizes.means()}
+
+
+def _decided(task: Task, answer: Answer, floor: Floor, sizes: Sizes) -> float:
+    """Return the milliseconds that a leg takes a party whose stores are in memory, and empty."""
+    places, spent = task.places(), 0
     errand = asyncio.run(errands(places[0]))[task.leg]
     place = open_place(SpSettings if task.leg == SERVICE else MnoSettings, Path(task.party))
-    floor, sizes, spent = Floor(task.leg), Sizes(), 0
     with Room(place, _exchanges(place), Log("bench", place.clock)) as room:
-        still, tokens = StillView(room.view), room.tokens()
-        party = room.party(_grantor(place), ledger=still)
-
-        def handle(data: bytes) -> Reply:
-            return party.handle(data, ring=tokens.ring(), now_ns=place.clock.now())
-
+        still = StillView(room.view)
+        responder = Responder(room.party(_grantor(place), ledger=still), room.tokens(), place.clock)
         waiting = callers(places, errand)
-        _decide(handle, list(islice(waiting, task.warm)), Sizes())
+        _decide(responder, answer, list(islice(waiting, task.warm)), Sizes())
         while crowd := list(islice(waiting, CROWD)):
             still.renew()
-            spent += _decide(handle, crowd, sizes)
+            spent += _decide(responder, answer, crowd, sizes)
             for _ in crowd:
                 floor.once()
-    return {"core_ms": spent / task.count / 1e6, "floor_ms": floor.ms, **sizes.means()}
+    return spent / task.count / 1e6
 
 
-def _decide(handle: Callable[[bytes], Reply], crowd: Sequence[Caller], sizes: Sizes) -> int:
+def _decide(responder: Responder, answer: Answer, crowd: Sequence[Caller], sizes: Sizes) -> int:
     """Return the nanoseconds that the two answers to each device of a crowd took; devices do their part between."""
+    requests = [caller.begun.request_1 for caller in crowd]
     started = time.thread_time_ns()
-    firsts = [handle(caller.begun.request_1).data for caller in crowd]
+    firsts = answer(responder, requests)
     spent = time.thread_time_ns() - started
     sent = [second_of(caller, first) for caller, first in zip(crowd, firsts, strict=True)]
+    requests = [one.request_2 for one in sent]
     started = time.thread_time_ns()
-    seconds = [handle(one.request_2).data for one in sent]
+    seconds = answer(responder, requests)
     spent += time.thread_time_ns() - started
     _account(crowd, firsts, sent, seconds, sizes)
     return spent
+
+
+def _replied(outcome: Outcome) -> Reply:
+    if not isinstance(outcome, Reply):
+        raise outcome
+    return outcome
 
 
 def _exchanges(place: Place[PartySettings]) -> ExchangeStore:

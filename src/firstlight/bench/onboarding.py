@@ -25,7 +25,7 @@ AT_LEAST: Mapping[str, float] = MappingProxyType(
 """Figures that must be so much at least."""
 FEWEST = 2_000
 """Goals are for so many devices or more."""
-WORST = ("core_ratio", "ratio", "bytes_up", "bytes_down", "message_3_bytes")
+WORST = ("core_ratio", "core_round_ratio", "ratio", "bytes_up", "bytes_down", "message_3_bytes")
 """Figures that are given for each leg and, under the name alone, for the worse of both."""
 Say = Callable[[str], None]
 
@@ -114,11 +114,13 @@ def figures(inside: Mapping[str, float], outside: Mapping[str, float]) -> dict[s
     floor = min(inside["floor_ms"], outside["floor_ms"])
     return {
         "core_ratio": round(inside["core_ms"] / floor, 3),
+        "core_round_ratio": round(inside["core_round_ms"] / floor, 3),
         "ratio": round(outside["server_ms"] / floor, 3),
         "legs_per_second_per_core": round(1000 / outside["server_ms"], 1),
         **{name: inside[name] for name in ("bytes_up", "bytes_down", "message_3_bytes")},
         "floor_ms": round(floor, 4),
         "core_ms": round(inside["core_ms"], 4),
+        "core_round_ms": round(inside["core_round_ms"], 4),
         "server_ms": round(outside["server_ms"], 4),
         "legs_per_second": round(outside["legs_per_second"], 1),
     }

@@ -88,7 +88,9 @@ def onboarding(
     once: no message comes twice. A name without a leg is the worse of both.
 
     core_ratio: the responder's CPU time from bytes in to bytes out, over the crypto floor, its stores and its view of
-    the ledger in memory.
+    the ledger in memory; each exchange is decided alone.
+
+    core_round_ratio: the same where exchanges that come together are decided in rounds, as the server decides them.
 
     ratio: the server process's CPU time, with all threads and workers, by its process id, over the floor: one TCP
     connection a leg, state sealed between its two requests, fresh views of the ledger, a durable commit before the

@@ -5,10 +5,6 @@ from __future__ import annotations
 import os
 import time
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from firstlight.onboarding.edhoc.keys import Ephemeral
-
 
 class SystemClock:
     """The machine's clock (:class:`firstlight.ports.Clock`)."""
@@ -38,16 +34,3 @@ class SystemRandom:
     def bytes(self, count: int) -> bytes:
         """Return ``count`` bytes fit for keys."""
         return os.urandom(count)
-
-
-class SystemEphemerals:
-    """EDHOC's ephemeral keys from the library's own generator (:class:`firstlight.onboarding.ports.Ephemerals`).
-
-    A key is generated in a third of the time that it takes to derive one from a secret.
-    """
-
-    __slots__ = ()
-
-    def draw(self) -> Ephemeral:
-        """Return a fresh key."""
-        return Ephemeral.of(ec.generate_private_key(ec.SECP256R1()))

@@ -166,6 +166,10 @@ class DrawnEphemerals:
         """Return a fresh key."""
         return Ephemeral.draw(self._random)
 
+    def again(self, secret: bytes) -> Ephemeral:
+        """Return the key with that secret."""
+        return Ephemeral.from_secret(secret)
+
 
 class Party:
     """Answers exchanges; holds no state but its collaborators."""
@@ -247,7 +251,7 @@ class Party:
         state = open_token(second.token, ring, chain=profile.chain, party=profile.party, now_ns=now_ns)
         if second.c_r != messages.C_R:
             raise ExchangeError("wrong-identifier", "C_R is not this party's")
-        unverified = responder.read_3(state.half, second.message_3)
+        unverified = responder.read_3(state.half, second.message_3, again=self._ephemerals.again)
         items = messages.collect(unverified.ead_3, _EAD_3, required=(messages.EAD_CLAIM, messages.EAD_EVIDENCE))
         claim_bytes, evidence = items[messages.EAD_CLAIM], items[messages.EAD_EVIDENCE]
         request = items.get(messages.EAD_REQUEST, b"")

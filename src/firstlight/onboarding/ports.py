@@ -65,6 +65,10 @@ class Ephemerals(Protocol):
         """Return a fresh key, for one exchange."""
         ...
 
+    def again(self, secret: bytes) -> Ephemeral:
+        """Return the key with that secret, drawn here or elsewhere for message 2, as message 3 has come."""
+        ...
+
 
 # --- evidence and credentials -------------------------------------------------------------------
 

@@ -1,8 +1,6 @@
 import time
 
-from firstlight.custody.system import SystemClock, SystemEphemerals, SystemRandom
-from firstlight.onboarding.edhoc.keys import Ephemeral
-from firstlight.onboarding.ports import Ephemerals
+from firstlight.custody.system import SystemClock, SystemRandom
 from firstlight.ports import Clock, Random
 
 
@@ -18,12 +16,3 @@ def test_randomness_has_the_length_asked_for_and_does_not_repeat() -> None:
     assert len(drawn) == 64
     assert {len(one) for one in drawn} == {16}
     assert random.bytes(0) == b""
-
-
-def test_ephemeral_keys_are_fresh_and_the_same_again_from_their_secrets() -> None:
-    ephemerals: Ephemerals = SystemEphemerals()
-    one, other = ephemerals.draw(), ephemerals.draw()
-    assert one.secret != other.secret
-    again = Ephemeral.from_secret(one.secret)
-    assert (again, again.x) == (one, one.x)
-    assert again.exchange(other.x) == other.exchange(one.x)

@@ -8,7 +8,7 @@ Each step takes frozen values and returns frozen values. Between message 2 and m
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -128,8 +128,12 @@ def make_2(
     return encode_bytes(g_y + ciphertext), HalfOpen(suite.number, ephemeral.secret, th_3, prk_3e2m)
 
 
-def read_3(half: HalfOpen, message_3: bytes) -> Unverified:
+def read_3(
+    half: HalfOpen, message_3: bytes, *, again: Callable[[bytes], Ephemeral] = Ephemeral.from_secret
+) -> Unverified:
     """Decrypt message 3 (RFC 9528 §5.4.3) so that the credential in it can be found.
+
+    ``again`` returns the ephemeral key of y.
 
     Raises :class:`ExchangeError` (``bad-ciphertext``), :class:`MalformedError`.
     """
@@ -144,6 +148,6 @@ def read_3(half: HalfOpen, message_3: bytes) -> Unverified:
         ead_3=keys.parse_ead(ead),
         mac=keys.as_bytes(mac),
         plaintext=plaintext,
-        ephemeral=Ephemeral.from_secret(half.y),
+        ephemeral=again(half.y),
         prk_3e2m=half.prk_3e2m,
     )

@@ -45,6 +45,8 @@ MAX_BEGINNING = 256
 NOTE_NS = 10_000_000_000
 """How often the log says that requests were refused for being too many."""
 RETRY_SECONDS = 2
+FORGET_SECONDS = 10.0
+"""How often secrets that have had their time are looked for."""
 _REQUEST_TYPES = frozenset({wire.MEDIA_TYPE_REQUEST, EDHOC, CBOR_SEQUENCE})
 _T = TypeVar("_T")
 
@@ -70,8 +72,13 @@ class Desk:
         admission: Admission,
         clock: Clock,
         log: Log,
+        forget: Callable[[], int],
     ) -> None:
-        """Answer for ``party`` those whom ``admission`` lets begin, take ``orders``, and answer owners."""
+        """Answer for ``party`` those whom ``admission`` lets begin, take ``orders``, and answer owners.
+
+        ``forget`` forgets secrets that have had their time, and says how many are left; it is called from time to time
+        after an exchange was begun, until there are none.
+        """
         self._party = party
         self._orders = orders
         self._inquiries = inquiries
@@ -85,6 +92,8 @@ class Desk:
         self._beginning = 0
         self._admission = admission
         self._refused, self._last_note = 0, 0
+        self._forget = forget
+        self._forgetting: asyncio.TimerHandle | None = None
 
     def routes(self) -> tuple[BaseRoute, ...]:
         """Return the routes."""
@@ -96,6 +105,8 @@ class Desk:
 
     def close(self) -> None:
         """Finish what is being decided."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         self._inquiries.close()
         self._threads.shutdown()
 
@@ -124,6 +135,17 @@ class Desk:
             return await self._waited(lambda: self._first.ask(asked))
         finally:
             self._beginning -= 1
+            self._forget_later()
+
+    def _forget_later(self) -> None:
+        """Have secrets of exchanges that nobody finishes forgotten in time, also if nobody comes any more."""
+        if self._forgetting is None:
+            self._forgetting = asyncio.get_running_loop().call_later(FORGET_SECONDS, self._forget_now)
+
+    def _forget_now(self) -> None:
+        self._forgetting = None
+        if self._forget():
+            self._forget_later()
 
     def _count_refusal(self, error: OverloadError, now: int) -> None:
         """Note in the log, from time to time, how many requests were refused for being too many."""

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from firstlight.chain.light import Policy
-from firstlight.custody.system import SystemClock, SystemEphemerals, SystemRandom
+from firstlight.custody.ephemeral import SystemEphemerals
+from firstlight.custody.system import SteadyClock, SystemClock, SystemRandom
 from firstlight.engines.port import Genesis
 from firstlight.errors import ConfigError, MalformedError, StoreError
 from firstlight.files import read_limited, write_atomic
@@ -165,6 +166,7 @@ class Room(contextlib.ExitStack):
         followed = Followed(ledger, _own(place, tracking.MEMORY, process), policy=policy, clock=place.clock)
         self.view = PartyView(followed, place.keys.party)
         self._bodies = Bodies(place.settings.gateway, http.get, log)
+        self._ephemerals = SystemEphemerals(SteadyClock())
 
     def tokens(self) -> TokenKeys:
         """Return fresh token keys."""
@@ -190,7 +192,7 @@ class Room(contextlib.ExitStack):
             orders=self.exchanges,
             exchanges=self.exchanges,
             random=place.random,
-            ephemerals=SystemEphemerals(),
+            ephemerals=self._ephemerals,
         )
 
     def desk(self, grantor: Grantor, tokens: Keys | None = None) -> Desk:
@@ -209,7 +211,16 @@ class Room(contextlib.ExitStack):
         )
         inquiries = InquiryDesk(self.inquiries(), clock=place.clock, log=self.log)
         party, admission, keys = self.party(grantor), self.admission(), tokens or self.tokens()
-        return Desk(party, orders, inquiries, tokens=keys, admission=admission, clock=place.clock, log=self.log)
+        return Desk(
+            party,
+            orders,
+            inquiries,
+            tokens=keys,
+            admission=admission,
+            clock=place.clock,
+            log=self.log,
+            forget=self._ephemerals.forget,
+        )
 
     def inquiries(self) -> Inquiries:
         """Return what answers owners."""
