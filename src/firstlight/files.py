@@ -7,9 +7,12 @@ also after a crash in between.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import secrets
 import stat
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +20,10 @@ from firstlight.errors import StoreError
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
+"""How the files are named that :func:`write_pieces` writes to before they take their places."""
+LITTER_SECONDS = 60.0
+"""How long nobody must have written to such a file for it to be litter."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -52,10 +59,40 @@ def write_pieces(path: Path, pieces: Iterable[bytes], mode: int = PRIVATE_FILE, 
 def _write_new(path: Path, pieces: Iterable[bytes], mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.fchmod(descriptor, mode)
         file.writelines(pieces)
         file.flush()
         os.fsync(descriptor)
+
+
+def sweep(directory: Path) -> int:
+    """Remove what writers left in a directory and below when they were killed; return how many files that were.
+
+    Only files of our own naming, regular and ours, which nobody has written to for a minute and whose lock nobody
+    holds: whoever writes one holds its lock. What cannot be looked at or removed stays.
+    """
+    removed = 0
+    for path in directory.rglob(".*"):
+        if TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                removed += _removed_if_litter(path)
+    return removed
+
+
+def _removed_if_litter(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            return False
+        if not time.time() - found.st_mtime > LITTER_SECONDS:
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:

@@ -1,10 +1,13 @@
+import os
 import stat
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from firstlight.errors import StoreError
-from firstlight.files import private_directory, read_limited, remove, write_atomic
+from firstlight.files import TEMPORARY, private_directory, read_limited, remove, sweep, write_atomic, write_pieces
 
 
 def mode(path: Path) -> int:
@@ -95,3 +98,51 @@ def test_remove_is_done_or_not_needed(tmp_path: Path) -> None:
     remove(tmp_path / "a")
     remove(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+def litter(path: Path, *, seconds: float = 61.0, name: str = ".state.0123456789abcdef") -> Path:
+    path.mkdir(exist_ok=True)
+    left = path / name
+    left.write_bytes(b"half of a secr")
+    then = time.time() - seconds
+    os.utime(left, (then, then))
+    return left
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    left = [litter(tmp_path), litter(tmp_path / "keys", name=".owner.pem.fedcba9876543210")]
+    assert sweep(tmp_path) == 2
+    assert not any(one.exists() for one in left)
+    assert sweep(tmp_path / "nowhere") == 0
+
+
+def test_what_is_no_litter_stays(tmp_path: Path) -> None:
+    target = tmp_path / "kept"
+    target.write_bytes(b"1")
+    link = tmp_path / ".link.0123456789abcdef"
+    link.symlink_to(target)
+    (tmp_path / ".directory.0123456789abcdef").mkdir()
+    os.mkfifo(tmp_path / ".pipe.0123456789abcdef")
+    kept = [
+        litter(tmp_path, name=name)
+        for name in (".hidden", "state.0123456789abcdef", ".state.0123456789ABCDEF", ".state.0123456789abcde", ".git")
+    ]
+    fresh = litter(tmp_path, seconds=0)
+    assert sweep(tmp_path) == 0
+    assert all(one.exists() for one in (*kept, fresh, target, link))
+
+
+def test_what_is_being_written_stays_however_long_it_takes(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+
+    def pieces() -> Iterator[bytes]:
+        yield b"one"
+        (being,) = (one for one in tmp_path.iterdir() if TEMPORARY.fullmatch(one.name))
+        os.utime(being, (1, 1))
+        assert sweep(tmp_path) == 0
+        yield b"two"
+
+    write_pieces(path, pieces())
+    assert path.read_bytes() == b"onetwo"
+    assert [one.name for one in tmp_path.iterdir()] == ["large"]

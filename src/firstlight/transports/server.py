@@ -39,6 +39,7 @@ from firstlight.errors import (
     StoreError,
     TransportError,
 )
+from firstlight.files import sweep
 from firstlight.logs import Log
 from firstlight.transports.admission import OverloadError
 from firstlight.transports.body import CBOR, DEFAULT_BODY, JSON, error_body, is_cbor, parse_json
@@ -352,8 +353,10 @@ async def serve_by(
 ) -> None:
     """Have ``by`` serve until SIGTERM or SIGINT; requests under way have two seconds to finish.
 
-    ``on_ready`` is awaited with the URL once connections are accepted; what it raises ends the server.
+    ``on_ready`` is awaited with the URL once connections are accepted; what it raises ends the server. What was being
+    written when the one before was killed is cleared away first.
     """
+    sweep(state_dir)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
