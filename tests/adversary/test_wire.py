@@ -11,13 +11,17 @@ import asyncio
 import contextlib
 import random
 import secrets
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
+
 from firstlight.access.device import service_session
+from firstlight.access.device.datagram_dial import Association, associate
 from firstlight.access.device.network_embedded import EmbeddedAttachment
 from firstlight.access.device.service_session import ServiceAccess
 from firstlight.access.ports import Proxy
@@ -350,3 +354,51 @@ def test_a_device_comes_through_whatever_happens_behind_the_forwarder(lab: Lab) 
     asyncio.run(journey())
     assert [wire.fired for wire in wires[:2]] == [1, 1]
     assert lab.query("sp", "SELECT count(*) FROM message")[0][0] > before
+
+
+def test_datagrams_pass_for_a_live_session_and_to_where_the_operator_allows(lab: Lab, tmp_path: Path) -> None:
+    """Somebody without a session, with a dead one, or beside a device that has one, wants datagrams carried."""
+    client = Client.make(lab, tmp_path)
+
+    async def heard(association: Association, seconds: float) -> bytes:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await loop.sock_recv(association.datagrams, 2_048)
+        return b""
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far, socket.socket(type=socket.SOCK_DGRAM) as beside:
+            far.bind(("127.0.0.1", 0))
+            far.setblocking(False)
+            association = await associate("127.0.0.1", far.getsockname()[1], client.proxy)
+            await loop.sock_sendall(association.datagrams, association.wrap(b"hello"))
+            async with asyncio.timeout(HONEST):
+                data, relay = await loop.sock_recvfrom(far, 2_048)
+                assert data == b"hello"
+                await loop.sock_sendto(far, b"back", relay)
+                assert association.unwrap(await loop.sock_recv(association.datagrams, 2_048)) == b"back"
+            beside.sendto(association.wrap(b"not his"), association.datagrams.getpeername())
+            beside.sendto(b"not from there", relay)
+            elsewhere = b"\x00\x00\x00\x01\x7f\x00\x00\x02" + far.getsockname()[1].to_bytes(2)
+            await loop.sock_sendall(association.datagrams, elsewhere + b"to where he may not")
+            await loop.sock_sendall(association.datagrams, association.wrap(b"again"))
+            async with asyncio.timeout(HONEST):
+                assert await loop.sock_recv(far, 2_048) == b"again", "and nothing before it"
+            assert await heard(association, 0.2) == b""
+            for proxy in (
+                replace(client.proxy, username="00" * 16),
+                replace(client.proxy, password="00" * 32),
+                replace(client.proxy, username="", password=""),
+            ):
+                with pytest.raises(AccessError) as refused:
+                    await associate("127.0.0.1", far.getsockname()[1], proxy)
+                assert refused.value.code == "proxy-refused"
+            await client.attachment.close()
+            async with asyncio.timeout(HONEST):
+                await association.ended()
+            with pytest.raises(AccessError, match="proxy-refused"):
+                await associate("127.0.0.1", far.getsockname()[1], client.proxy)
+
+    asyncio.run(scene())
