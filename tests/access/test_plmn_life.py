@@ -1,12 +1,15 @@
-"""Life after onboarding at networks that hostapd serves: the owner moves a device to another operator."""
+"""Life after onboarding at networks that hostapd serves: the owner moves a fleet to another operator."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +39,7 @@ from firstlight.testing.eapol_access import EapolAccess
 from firstlight.testing.hostapd_world import needs
 
 LONG = 180.0
+FLEET = 3
 QUICK: dict[str, Setting] = {"round_seconds": 1, "plan_seconds": 1}
 HOSTAPD_SERVES: dict[str, Setting] = {"access": "hostapd", **QUICK}
 
@@ -52,9 +56,12 @@ class Two:
     other: Path
 
     @property
+    def devices(self) -> list[Path]:
+        return sorted(path for path in self.places.devices.iterdir() if path.is_dir())
+
+    @property
     def device(self) -> Path:
-        (place,) = (path for path in self.places.devices.iterdir() if path.is_dir())
-        return place
+        return self.devices[0]
 
     def server(self, state: Path) -> tuple[int, str]:
         return int(json.loads((state / "ports").read_text())["radius"]), (state / "access" / RADIUS).read_text()
@@ -62,6 +69,9 @@ class Two:
     def statuses(self, state: Path) -> list[SubscriptionStatus]:
         with closing(sqlite3.connect(f"file:{state / 'mno.sqlite'}?mode=ro", uri=True)) as store:
             return [SubscriptionStatus(status) for (status,) in store.execute("SELECT status FROM subscription")]
+
+    def active(self, state: Path) -> int:
+        return self.statuses(state).count(SubscriptionStatus.ACTIVE)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +92,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
         command("mno", "register", other, "--out", request)
         endorsed = command("consortium", "endorse", places.consortium, request, "--node", addresses.node)
         parties["other"] = endorsed.text("party")
-        batch = trade.manufacture(places, addresses, 1, lambda _: None)
+        batch = trade.manufacture(places, addresses, FLEET, lambda _: None)
         holding = trade.sell(places, batch, lambda _: None)
-        trade.choose(places, parties, holding, 1, lambda _: None)
+        trade.choose(places, parties, holding, FLEET, lambda _: None)
         yield Two(places, family, addresses, parties, holding, other)
 
 
@@ -153,25 +163,53 @@ def codes(state: Path) -> list[str]:
 
 
 @pytest.mark.long
-def test_a_device_moves_to_another_operator_with_its_owners_plan_and_the_old_subscription_is_dead(two: Two) -> None:
+def test_a_fleet_moves_to_another_operator_with_its_owners_plan_and_old_subscriptions_are_dead(two: Two) -> None:
+    """Nobody touches the devices: they are on all the time."""
     here, there = two.server(two.places.mno)[0], two.server(two.other)[0]
-    access, _ = power(two)
-    assert set(access.tried) == {(here, True)}
-    assert two.statuses(two.places.mno) == [SubscriptionStatus.ACTIVE]
-    assert two.statuses(two.other) == []
+    access = EapolAccess(dict(map(two.server, (two.places.mno, two.other))), SystemRandom())
+    ended: list[int] = []
 
+    def owner() -> None:
+        two.family.wait_until(lambda: two.active(two.places.mno) == FLEET, "all are on one network", LONG)
+        assert two.statuses(two.other) == []
+        move(two)
+        two.family.wait_until(lambda: set(two.statuses(two.places.mno)) == {SubscriptionStatus.DEAD}, "dead", LONG)
+        ended.append(len(access.tried))
+        two.family.wait_until(lambda: access.tried.count((there, True)) >= FLEET, "on the other", LONG)
+
+    while_on(two, access, owner)
+    before, after = access.tried[: ended[0]], access.tried[ended[0] :]
+    assert before.count((here, True)) >= FLEET
+    assert (here, True) not in after, "hostapd lets no old subscription in any more"
+    assert two.active(two.other) == FLEET
+
+
+def while_on(two: Two, access: EapolAccess, act: Callable[[], None]) -> None:
+    """Have ``act`` done in a thread while all devices are on, in this process; and switch them off."""
+    events: list[Event] = []
+
+    def make(log: Log, tell: Tell) -> Tools:
+        return replace(Tools.real(log, tell), network=access)
+
+    def then_stop() -> None:
+        try:
+            act()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as threads:
+        acting = threads.submit(then_stop)
+        assert run(two.devices, Plan(), events.append, make=make), [event.code for event in events]
+        acting.result()
+
+
+def move(two: Two) -> None:
+    """Order with the other operator, and deploy a plan that names it."""
     held = ("--batch", two.holding.batch, "--tenure", two.holding.tenure)
     chosen = {}
     for name, state, role in (("other", two.other, "mno"), ("sp", two.places.sp, "sp")):
         party = two.parties[name]
-        number = command("owner", "order", two.places.owner, *held, "--party", party, "--devices", 1).text("order")
+        number = command("owner", "order", two.places.owner, *held, "--party", party, "--devices", FLEET).text("order")
         command(role, "approve", state, number)
         chosen[name] = f"{party}:{number}"
     command("owner", "deploy", two.places.owner, *held, "--network", chosen["other"], "--service", chosen["sp"])
-    two.family.wait_until(lambda: two.statuses(two.places.mno) == [SubscriptionStatus.DEAD], "it is dead", LONG)
-
-    access, _ = power(two)
-    assert (there, True) in access.tried
-    assert (here, True) not in access.tried, "hostapd lets the old subscription in no more"
-    assert two.statuses(two.other) == [SubscriptionStatus.ACTIVE]
-    assert two.statuses(two.places.mno) == [SubscriptionStatus.DEAD]
