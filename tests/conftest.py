@@ -24,7 +24,7 @@ SETTINGS = {role: {"round_seconds": 1} for role in ("mno", "sp")}
 """Parties look every second which grants must end, so that tests need not wait for that."""
 IN_CI = os.environ.get("CI") == "true"
 ALWAYS = ("tests/vectors/", "tests/interop/")
-LONG_SHARE = 3
+LONG_SHARE = 4
 """One in how many of the tests that are marked as long runs in `bin/test`."""
 WHOLE = 1_000
 """So many tests are the whole of them, not some that somebody has named."""

@@ -38,6 +38,7 @@ from firstlight.sim.suci import Suci
 from firstlight.testing.eapol_access import EapolAccess
 from firstlight.testing.hostapd_world import needs
 
+pytestmark = pytest.mark.long
 LONG = 180.0
 FLEET = 3
 QUICK: dict[str, Setting] = {"round_seconds": 1, "plan_seconds": 1}
@@ -162,7 +163,6 @@ def codes(state: Path) -> list[str]:
     return [line["code"] for line in map(json.loads, lines) if line.get("step") == "access"]
 
 
-@pytest.mark.long
 def test_a_fleet_moves_to_another_operator_with_its_owners_plan_and_old_subscriptions_are_dead(two: Two) -> None:
     """Nobody touches the devices: they are on all the time."""
     here, there = two.server(two.places.mno)[0], two.server(two.other)[0]

@@ -139,7 +139,7 @@ def open_stage(root: Path, aaa: str, count: int) -> Iterator[Stage]:
         yield Stage(places, family, cables, parties, holding, devices)
 
 
-@pytest.fixture(params=["hostapd", pytest.param("freeradius", marks=pytest.mark.long)])
+@pytest.fixture(params=[pytest.param(one, marks=pytest.mark.long) for one in ("hostapd", "freeradius")])
 def stage(request, tmp_path: Path) -> Iterator[Stage]:
     yield from open_stage(tmp_path, request.param, 2)
 

@@ -194,6 +194,7 @@ def test_the_port_shuts_when_the_owner_freezes_the_device_and_opens_again(world:
     assert world.is_open(1)
 
 
+@pytest.mark.long
 def test_devices_are_asked_anew_when_what_guards_their_ports_was_killed(world: Plugged) -> None:
     """hostapd dies: every port is shut until a new one has asked, and no device has to be touched."""
     if 0 not in world.started:

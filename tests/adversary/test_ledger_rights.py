@@ -488,7 +488,11 @@ def test_a_device_sold_on_is_no_longer_its_former_owners(lab: Lab, resale: Resal
 
     lab.settle()
     assert exchange() == Refused("not-deployed")
-    assert second.discover() == Failed("not-deployed", f"tenure {number} has no plan", _trust(second))
+    failed = second.discover()
+    assert isinstance(failed, Failed)
+    assert replace(failed, standing=None) == Failed("not-deployed", f"tenure {number} has no plan", _trust(second))
+    assert failed.standing is not None
+    assert failed.standing.number == number
     network = before.plan.network
     plan = resale.plan(network, before.plan.services[0])
     resale.market.do(Deploy(resale.batch, number, plan.root, None), buyer)

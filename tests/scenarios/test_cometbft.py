@@ -129,6 +129,7 @@ class Submitting(threading.Thread):
                 self.committed.set()
 
 
+@pytest.mark.long
 def test_a_kill_of_the_node_or_of_cometbft_loses_nothing_that_was_reported(family: Family, consortium: Path) -> None:
     """First CometBFT is killed under load, then the node, which takes CometBFT with it; then all are asked for."""
     child, url = start(family, consortium)

@@ -158,7 +158,7 @@ def test_each_step_has_a_line_and_the_last_is_pytests_own(venv: Path) -> None:
         [step, "ok"] for step in ("format", "lint", "types", "imports")
     ]
     assert lines[-1] == "3 passed in 0.1s"
-    assert (venv.parent / "pytest").read_text() == "|-n 2 --dist loadfile --no-loadscope-reorder\n"
+    assert (venv.parent / "pytest").read_text() == "|-n 3 --dist loadfile --no-loadscope-reorder\n"
 
 
 def test_all_steps_run_and_all_failures_are_named(venv: Path) -> None:
@@ -173,7 +173,7 @@ def test_all_steps_run_and_all_failures_are_named(venv: Path) -> None:
 
 def test_arguments_go_to_pytest_and_full_into_the_environment(venv: Path) -> None:
     assert checks(venv, "--full", "tests/unit", "-x").returncode == 0
-    assert (venv.parent / "pytest").read_text() == "1|-n 2 --dist loadfile --no-loadscope-reorder tests/unit -x\n"
+    assert (venv.parent / "pytest").read_text() == "1|-n 3 --dist loadfile --no-loadscope-reorder tests/unit -x\n"
 
 
 def test_the_demo_gets_its_arguments_where_it_was_called_and_its_exit_code_comes_back(venv: Path) -> None:

@@ -261,14 +261,15 @@ def test_addresses_that_are_not_the_validators(made: Made) -> None:
     """The form in which CometBFT sends commits has addresses beside the votes."""
     honest = made.at(BLOCKS - 2)
     addresses = [one.address for one in honest.validators.validators]
-    verify_commit(made.chain, honest.validators, honest.header, honest.commit, addresses)
+    commit = made.signed(honest.header, [Flag.COMMIT] * len(addresses), block=honest.commit.block, of=BLOCKS - 2)
+    verify_commit(made.chain, honest.validators, honest.header, commit, addresses)
     with pytest.raises(ProofError) as caught:
-        verify_commit(made.chain, honest.validators, honest.header, honest.commit, [bytes(20), *addresses[1:]])
+        verify_commit(made.chain, honest.validators, honest.header, commit, [bytes(20), *addresses[1:]])
     assert caught.value.code == "commit-address"
     if len(addresses) > 1:
         known = made.at(1)
         doubled = SignedHeader(
-            honest.header, honest.commit, honest.validators, (addresses[0], *addresses[:-1]), honest.next_validators
+            honest.header, commit, honest.validators, (addresses[0], *addresses[:-1]), honest.next_validators
         )
         verdict = verify(Trusted(known.header, known.next_validators), doubled, Policy(DAY), made.now)
         assert code(verdict) in {"double-vote", "commit-signature"}

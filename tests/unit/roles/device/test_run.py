@@ -56,6 +56,7 @@ def test_a_fleet_comes_up_in_one_process(world: JourneyWorld) -> None:
 
 def test_a_broken_device_fails_alone(world: JourneyWorld) -> None:
     (world.directory(1) / VIEW).write_bytes(b"\x00")
+    (world.directory(1) / VIEW).chmod(0o644)
     well, heard = play(world, directories([world.root]), Plan(once=True, seconds=240))
     assert not well
     assert [event for event in heard if event.stage is Stage.FAILED] == [
