@@ -71,7 +71,8 @@ class Asker:
         party = bytes.fromhex(lab.parties[role])
         origin = lab.holding.tenure if place == lab.places.owner else None
         holding = find_holding(place, bytes.fromhex(lab.batch), origin)
-        placed = [parse_order(path.read_bytes()) for path in sorted((lab.places.owner / "orders").glob("*.cose"))]
+        oldest_first = sorted((lab.places.owner / "orders").glob("*.cose"), key=lambda path: path.stat().st_mtime_ns)
+        placed = [parse_order(path.read_bytes()) for path in oldest_first]
         order = next(one for one in placed if (one.party, one.origin) == (party, lab.holding.tenure))
         genesis = registration.read_genesis(lab.places.owner / "genesis.cbor")
         memory = lab.places.root / f"asker-{secrets.token_hex(4)}"

@@ -16,6 +16,8 @@ from firstlight.roles.device.memory import VIEW, Sight
 from firstlight.roles.holdings import find_holding
 from firstlight.testing.lab import Lab, open_lab
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
